@@ -1,0 +1,34 @@
+# Two stages: the first installs, the second holds only Python, the packages and app/.
+# The model store is mounted at /model_store, never built in.
+
+FROM python:3.11-slim-bookworm AS build
+# For whoever takes packages from another index too, such as one with torch built for the CPU only.
+ARG PIP_EXTRA_INDEX_URL=""
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+RUN python -m venv /opt/venv
+# Only the dependencies, so that a change of the code does not install torch again.
+COPY pyproject.toml constraints.txt ./
+RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+      > requirements.txt \
+ && /opt/venv/bin/pip install --quiet -c constraints.txt -r requirements.txt
+# The container cannot write bytecode: it is made here, and never looked for again in the sources.
+COPY app app
+RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash app
+
+FROM python:3.11-slim-bookworm
+ENV PATH=/opt/venv/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PRECIS_HOST=0.0.0.0 \
+    PRECIS_PORT=8000 \
+    PRECIS_MODEL_STORE=/model_store
+WORKDIR /srv/precis
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /build/app app
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"PRECIS_PORT\"]}/readyz', timeout=4)"]
+CMD ["python", "-m", "app"]

@@ -1,0 +1,80 @@
+# `make` lists the targets. Each installs what it needs into .venv, once, and runs.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+SHELL := /bin/sh
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3 python,\
+	$(shell $(name) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(name))))
+
+# An installation is current as long as these files say the same, whenever they were written.
+PINS := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+SERVE := $(VENV)/.serve-$(PINS)
+TRAIN := $(VENV)/.train-$(PINS)
+TEST := $(VENV)/.test-$(PINS)
+DEV := $(VENV)/.dev-$(PINS)
+
+CONTAINER_CHECK ?= ../shared/tools/container-check
+
+LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
+INSTALL = @echo "installing $(1)"; $(LOCK) $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)' && touch $@
+
+.PHONY: help serve test check format train evaluate bench test-containers python
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+serve: $(SERVE) ## start the service on the checkpoint in model_store/
+	@exec $(PY) -m app
+
+test: $(TEST) ## run the tests (ARGS="-k words" chooses some)
+	$(PY) -m pytest $(ARGS)
+
+check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
+	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
+
+format: $(DEV) ## rewrite the code as `make check` wants it
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+train: $(TRAIN) ## train a small model on the committed sample, in five minutes
+	$(PY) -m training.train $(ARGS)
+
+evaluate: $(TRAIN) ## ROUGE of a checkpoint beside the lead baselines
+	$(PY) -m training.evaluate $(ARGS)
+
+bench: $(SERVE) ## measure the service's speed on this machine
+	$(PY) -m benchmarks $(ARGS)
+
+test-containers: ## build the image and run the compose file for real (root on Debian)
+	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
+
+python:
+	@echo "$(PYTHON)"
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "Precis needs Python 3.11 or newer with its venv module, and found none." \
+	  "Install it (Debian: apt-get install python3-venv) or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Precis needs Python 3.11 or newer; $(PYTHON) is not. Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(SERVE): | $(VENV)/.created
+	$(call INSTALL,.)
+
+$(TRAIN): | $(VENV)/.created
+	$(call INSTALL,.[train])
+
+$(TEST): | $(VENV)/.created
+	$(call INSTALL,.[test])
+
+$(DEV): | $(VENV)/.created
+	$(call INSTALL,.[dev])

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# The image and the compose file for real: built, brought up, asked for a summary and its attention, stopped.
+# CONTAINER_CHECK names the tool that runs them: `TOOL [options] PROJECT_DIR [URL]`, see CONTRIBUTING.md.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+tool=${CONTAINER_CHECK:-../shared/tools/container-check}
+if [ ! -x "$tool" ]; then
+  echo "There is no container-check at $tool. Name it: make test-containers CONTAINER_CHECK=/path/to/container-check" >&2
+  exit 1
+fi
+
+url=http://127.0.0.1:8000
+post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article.json"
+
+"$tool" --config-only -f docker-compose.yml -f docker-compose.gpu.yml .
+"$tool" \
+  --exec "$post $url/summarize | python3 tests/containers/answered.py summary finish_reason model source" \
+  --exec "$post $url/attention | python3 tests/containers/answered.py summary attention" \
+  --exec 'container=$(docker ps -q) && test "$(docker exec "$container" id -u)" = 10001' \
+  --exec '! docker exec "$(docker ps -q)" touch /srv/precis/written /model_store/written 2>/dev/null' \
+  . "$url/readyz"
