@@ -1,0 +1,29 @@
+"""What the engine tells about itself, called from the worker thread and from submitters: quick, and never raising."""
+
+
+class EngineObserver:
+    """Does nothing; the service passes one that counts. Times in seconds."""
+
+    def queue_changed(self, texts: int) -> None:
+        """`texts` are waiting now (live ones not counted)."""
+
+    def rows_changed(self, live: int, capacity: int) -> None:
+        """`live` of `capacity` decoder slots are in use."""
+
+    def encoded(self, real_tokens: int, padded_tokens: int, seconds: float) -> None:
+        """One encoder pass: tokens of the sources, and tokens computed with padding."""
+
+    def stepped(self, rows: int, seconds: float) -> None:
+        """One decoder step over `rows` live rows."""
+
+    def first_token(self, seconds: float) -> None:
+        """From submission of a text to its first summary token."""
+
+    def refused(self, reason: str) -> None:
+        """A text was not admitted: `queue_full`, `draining`, `too_large` or `deadline`."""
+
+    def cancelled(self) -> None:
+        """A caller left before its answer."""
+
+    def worker_restarted(self) -> None:
+        """The worker thread died and was replaced."""

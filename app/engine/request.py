@@ -1,0 +1,96 @@
+"""What travels between the routes and the engine: frozen, without a word of HTTP or of a model family."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.models.base import DecodingOptions, ModelInfo, Span, Tokens
+
+Truncation = Literal["head", "error", "chunk"]
+FinishReason = Literal["stop", "length", "given"]
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRequest:
+    """One text to summarize.
+
+    `given` is a summary to be scored and aligned (teacher forced) instead of a generated one.
+    `timeout` is in seconds from the moment of submission.
+    """
+
+    text: str
+    options: DecodingOptions
+    truncation: Truncation = "head"
+    attention: bool = False
+    given: str | None = None
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceUse:
+    """What part of the source was used. Nothing is cut silently."""
+
+    characters: int
+    tokens: int
+    used_characters: int
+    used_tokens: int
+
+    @property
+    def truncated(self) -> bool:
+        return self.used_tokens < self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds. With several parts: the sums, and `total` from submission to the last part's end."""
+
+    queue_ms: float
+    encode_ms: float
+    decode_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One chunk of a long source and the piece of the joined summary that it became."""
+
+    source: Span
+    summary: Span
+    score: float
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Token-level attention of a finished summary.
+
+    weights: (summary tokens, source tokens) float32; each row sums to 1; no row or column for special tokens.
+    log_probabilities: (summary tokens,), natural logarithm, raw.
+    copied: (summary tokens,), share of the token's probability that came from copying, or None without a copy mechanism.
+    """
+
+    source: Tokens
+    summary: Tokens
+    weights: NDArray[np.float32]
+    log_probabilities: NDArray[np.float32]
+    copied: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The answer to one `SummaryRequest`.
+
+    `score` is the mean raw log-probability per token, end token included. `parts` is set for `truncation="chunk"`.
+    """
+
+    model: ModelInfo
+    text: str
+    finish_reason: FinishReason
+    score: float
+    source: SourceUse
+    summary_tokens: int
+    timing: Timing
+    parts: tuple[Part, ...] | None = None
+    attention: Attention | None = None

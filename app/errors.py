@@ -1,0 +1,117 @@
+"""The one error tree.
+
+PrecisError
+ ├─ ConfigurationError          a setting is wrong: start-up ends with one line
+ ├─ CheckpointError             a checkpoint is missing, damaged or of an unknown kind
+ └─ RequestError                answered as application/problem+json with `status`
+     ├─ MalformedBodyError      400
+     ├─ ModelNotFoundError      404
+     ├─ TooLargeError           413
+     ├─ UnsupportedMediaTypeError 415
+     ├─ InvalidRequestError     422, with the fields that are wrong
+     ├─ ModelFailedError        500, this text alone made the model fail
+     ├─ OverloadedError         503, with the seconds after which to try again
+     │   └─ DrainingError       503, the service is stopping or not ready yet
+     ├─ DeadlineExceededError   504
+     └─ CancelledError          499, the caller left; nobody reads the answer
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class PrecisError(Exception):
+    """Everything that Precis raises on purpose."""
+
+
+class ConfigurationError(PrecisError):
+    """A setting is wrong; the message names it and says what to do."""
+
+
+class CheckpointError(PrecisError):
+    """A checkpoint cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: a JSON pointer into the body and what is wrong there."""
+
+    pointer: str
+    message: str
+
+
+class RequestError(PrecisError):
+    """A request that is answered with an error status."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal server error"
+    slug: ClassVar[str] = "internal-error"
+
+    def __init__(self, detail: str, errors: tuple[FieldError, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+
+
+class MalformedBodyError(RequestError):
+    """The body is not JSON."""
+
+    status, title, slug = 400, "Malformed JSON", "malformed-json"
+
+
+class ModelNotFoundError(RequestError):
+    """No model of this name is in the store."""
+
+    status, title, slug = 404, "Model not found", "model-not-found"
+
+
+class TooLargeError(RequestError):
+    """Body, text or batch over its limit."""
+
+    status, title, slug = 413, "Content too large", "content-too-large"
+
+
+class UnsupportedMediaTypeError(RequestError):
+    """The body is not declared as JSON."""
+
+    status, title, slug = 415, "Unsupported media type", "unsupported-media-type"
+
+
+class InvalidRequestError(RequestError):
+    """A field is wrong, unknown, blank or does not fit the model."""
+
+    status, title, slug = 422, "Invalid request", "invalid-request"
+
+
+class ModelFailedError(RequestError):
+    """The model failed on this text; its neighbours are answered."""
+
+    status, title, slug = 500, "The model failed on this text", "model-failed"
+
+
+class OverloadedError(RequestError):
+    """The queue is full; `retry_after` is in whole seconds, from the measured queue."""
+
+    status, title, slug = 503, "Overloaded", "overloaded"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class DrainingError(OverloadedError):
+    """The service is stopping, or has not loaded its checkpoint yet."""
+
+    title, slug = "Not accepting work", "draining"
+
+
+class DeadlineExceededError(RequestError):
+    """The request's own deadline passed."""
+
+    status, title, slug = 504, "Deadline exceeded", "deadline-exceeded"
+
+
+class CancelledError(RequestError):
+    """The caller left."""
+
+    status, title, slug = 499, "Client closed request", "cancelled"

@@ -1,0 +1,161 @@
+"""The seam: what a model family provides, one decoder step at a time.
+
+Search, scheduling and alignment are written once, above this file, for every family. A family knows nothing of
+requests, queues or HTTP; the engine knows nothing of a family but these classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open range of Unicode code points in a text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as the model sees it: one id and one span (no white space at its edges) for each token.
+
+    `text` is the caller's own string for a source; for a summary it is the detokenized text.
+    Special tokens (start, end, padding) are never among them.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    spans: tuple[Span, ...]
+
+    def head(self, count: int) -> "Tokens":
+        """The first `count` tokens of the same text."""
+        return Tokens(self.text, self.ids[:count], self.spans[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingOptions:
+    """How one request's summary is searched for; names are those of Hugging Face `generate`.
+
+    `max_length` counts summary tokens, the end token not included.
+    """
+
+    num_beams: int = 4
+    max_length: int = 32
+    min_length: int = 0
+    length_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a checkpoint can take. Lengths in tokens."""
+
+    max_source_tokens: int
+    max_summary_tokens: int
+    max_beams: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """Ids that have a meaning of their own; `suppressed` may never be generated."""
+
+    start: int
+    end: int
+    suppressed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What `GET /models` tells of a checkpoint."""
+
+    name: str
+    family: str
+    digest: str  # "sha256:…" of the manifest
+    language: str
+    description: str
+    limits: Limits
+    defaults: DecodingOptions
+    card: str  # Markdown
+    parameters: int
+    precision: str  # "float32" | "bfloat16"
+    device: str
+    special: Special
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Memory(ABC):
+    """One encoded source, on the device: whatever the decoder needs of it, opaque to the engine."""
+
+    @property
+    @abstractmethod
+    def source_tokens(self) -> int:
+        """Number of real source positions: the width of this source's attention rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """One decoder step of the rows that were asked for, in that order; tensors are on the device.
+
+    log_probabilities: (rows, vocabulary) float32, raw: nothing suppressed or blocked yet.
+    attention: (rows, source) float32; columns at and beyond a row's own `source_tokens` are exactly zero.
+    copied: (rows,) float32, probability that the step copies at all (1 - generation gate), or None for families
+        without a copy mechanism.
+    """
+
+    log_probabilities: Tensor
+    attention: Tensor
+    copied: Tensor | None
+
+
+class DecoderState(ABC):
+    """The decoder's live rows on the device: numbered slots, owned by one worker.
+
+    A row joins by being written into a free slot and leaves by being overwritten.
+    """
+
+    @abstractmethod
+    def join(self, rows: Sequence[int], memory: Memory) -> None:
+        """Start decoding one source in these slots (one slot for each beam; they share the memory)."""
+
+    @abstractmethod
+    def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
+        """Advance these slots by one step; `tokens[i]` is the token that slot `rows[i]` wrote last."""
+
+    @abstractmethod
+    def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
+        """Slot `rows[i]` continues from what slot `parents[i]` held (all read before any is written)."""
+
+    @abstractmethod
+    def leave(self, rows: Sequence[int]) -> None:
+        """These slots are free again and keep no memory alive."""
+
+
+class Seq2SeqModel(ABC):
+    """A loaded checkpoint. Tokenizing is thread-safe; everything on the device belongs to the worker thread."""
+
+    info: ModelInfo
+
+    @abstractmethod
+    def tokenize(self, text: str) -> Tokens:
+        """The whole source text; nothing is cut."""
+
+    @abstractmethod
+    def tokenize_summary(self, text: str) -> Tokens:
+        """A given summary, as the decoder would have written it."""
+
+    @abstractmethod
+    def detokenize(self, ids: Sequence[int]) -> Tokens:
+        """Summary ids (no special ones) to text, white space at its edges removed, with a span for each id."""
+
+    @abstractmethod
+    def encode(self, sources: Sequence[Sequence[int]]) -> list[Memory]:
+        """One encoder pass over the token ids of several sources. A result never depends on its neighbours."""
+
+    @abstractmethod
+    def open(self, capacity: int) -> DecoderState:
+        """An empty state with `capacity` slots."""

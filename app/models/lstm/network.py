@@ -1,0 +1,192 @@
+"""The native network: an attention Seq2Seq of LSTMs with a copy mechanism.
+
+    Attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V         Vaswani et al. 2017, eq. 1
+    Summary = Decoder(Encoder(X))                            Sutskever et al. 2014
+
+The bottom decoder layer asks, the attended result is an input of the layer above (GNMT, Wu et al. 2016, section 3), so
+that all target positions train in one pass. Words are copied by the same attention (See et al. 2017, eq. 8-9).
+
+Shapes: B batch, S source positions, T target positions, V vocabulary, E embedding, H encoder (both directions),
+D decoder, K key. Padding stands at the end of a source and receives exactly zero attention.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Sizes of the network. `encoder_size` is that of one direction."""
+
+    vocabulary_size: int
+    embedding_size: int = 256
+    encoder_size: int = 256
+    encoder_layers: int = 1
+    decoder_size: int = 512
+    key_size: int = 256
+    dropout: float = 0.1
+
+
+class Memory(NamedTuple):
+    """Encoded sources: all that the decoder ever sees of them."""
+
+    keys: Tensor  # (B, S, K)
+    values: Tensor  # (B, S, H)
+    ids: Tensor  # (B, S) source token ids, for copying
+    mask: Tensor  # (B, S) True on real positions
+
+
+class State(NamedTuple):
+    """The decoder's recurrent state: O(1) in both source and target length."""
+
+    ask_hidden: Tensor  # (B, D)
+    ask_cell: Tensor  # (B, D)
+    write_hidden: Tensor  # (B, D)
+    write_cell: Tensor  # (B, D)
+
+
+class Decoded(NamedTuple):
+    """What the decoder says at each target position."""
+
+    features: Tensor  # (B, T, E) to be scored against the embeddings
+    attention: Tensor  # (B, T, S) float32, rows sum to 1
+    gate: Tensor  # (B, T) float32, logit of generating rather than copying
+    state: State
+
+
+def reverse(sequence: Tensor, lengths: Tensor) -> Tensor:
+    """Reverse the first `lengths[b]` positions of each row; padding stays at the end, so nothing is ever packed.
+
+    sequence: (B, S, …), lengths: (B,)
+    """
+    positions = torch.arange(sequence.shape[1], device=sequence.device)  # (S)
+    mirrored = lengths.unsqueeze(1) - 1 - positions  # (B, S), negative on padding
+    index = torch.where(mirrored >= 0, mirrored, positions)  # (B, S)
+    return sequence.gather(1, index.unsqueeze(2).expand_as(sequence))
+
+
+class Encoder(nn.Module):
+    """Bidirectional LSTM, as one LSTM for each direction: padding then follows the text in both."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        sizes = [config.embedding_size] + [2 * config.encoder_size] * (config.encoder_layers - 1)
+        self.forwards = nn.ModuleList(nn.LSTM(size, config.encoder_size, batch_first=True) for size in sizes)
+        self.backwards = nn.ModuleList(nn.LSTM(size, config.encoder_size, batch_first=True) for size in sizes)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, embedded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, E) -> outputs (B, S, H) and, for each row, the two directions' last outputs (B, H)."""
+        hidden = embedded
+        last = (lengths - 1).view(-1, 1, 1)  # (B, 1, 1)
+        for forwards, backwards in zip(self.forwards, self.backwards, strict=True):
+            left = forwards(hidden)[0]  # (B, S, H/2)
+            right = backwards(reverse(hidden, lengths))[0]  # (B, S, H/2), still reversed
+            ends = [side.gather(1, last.expand(-1, 1, side.shape[2])).squeeze(1) for side in (left, right)]
+            hidden = self.dropout(torch.cat([left, reverse(right, lengths)], dim=2))  # (B, S, H)
+        return hidden, torch.cat(ends, dim=1)
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention with learned projections; keys and values are projected once for each source.
+
+    The key also sees the token's own embedding: the exact word is what copying has to find.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        encoded = 2 * config.encoder_size
+        self.query = nn.Linear(config.decoder_size, config.key_size, bias=False)
+        self.key = nn.Linear(encoded + config.embedding_size, config.key_size, bias=False)
+        self.value = nn.Linear(encoded, encoded, bias=False)
+        self.scale = 1.0 / math.sqrt(config.key_size)
+
+    def project(self, encoded: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, H), (B, S, E) -> keys (B, S, K), values (B, S, H)."""
+        return self.key(torch.cat([encoded, embedded], dim=2)), self.value(encoded)
+
+    def forward(self, hidden: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """hidden (B, T, D) -> attended (B, T, H), weights (B, T, S)."""
+        queries = self.query(hidden) * self.scale  # (B, T, K)
+        scores = torch.bmm(queries, memory.keys.transpose(1, 2)).float()  # (B, T, S)
+        scores = scores.masked_fill(~memory.mask.unsqueeze(1), -torch.inf)
+        weights = torch.softmax(scores, dim=2)  # (B, T, S), exactly zero on padding
+        return torch.bmm(weights.to(memory.values.dtype), memory.values), weights
+
+
+class Decoder(nn.Module):
+    """Two LSTM layers: the first asks, the second writes with what was attended."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        encoded = 2 * config.encoder_size
+        self.ask = nn.LSTM(config.embedding_size, config.decoder_size, batch_first=True)
+        self.attention = Attention(config)
+        self.write = nn.LSTM(config.decoder_size + encoded, config.decoder_size, batch_first=True)
+        self.output = nn.Linear(config.decoder_size + encoded, config.embedding_size)
+        self.gate = nn.Linear(config.decoder_size + encoded + config.embedding_size, 1)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, embedded: Tensor, memory: Memory, state: State) -> Decoded:
+        """embedded (B, T, E), the tokens written so far, each the input of its successor."""
+        ask_state = (state.ask_hidden.unsqueeze(0), state.ask_cell.unsqueeze(0))  # 2 x (1, B, D)
+        asked, (ask_hidden, ask_cell) = self.ask(embedded, ask_state)  # (B, T, D)
+        asked = self.dropout(asked)
+        attended, weights = self.attention(asked, memory)  # (B, T, H), (B, T, S)
+        write_state = (state.write_hidden.unsqueeze(0), state.write_cell.unsqueeze(0))
+        written, (write_hidden, write_cell) = self.write(torch.cat([asked, attended], dim=2), write_state)  # (B, T, D)
+        written = torch.cat([self.dropout(written), attended], dim=2)  # (B, T, D + H)
+        features = self.dropout(self.output(written))  # (B, T, E)
+        gate = self.gate(torch.cat([written, embedded], dim=2)).squeeze(2).float()  # (B, T)
+        after = State(ask_hidden.squeeze(0), ask_cell.squeeze(0), write_hidden.squeeze(0), write_cell.squeeze(0))
+        return Decoded(features, weights, gate, after)
+
+
+class Seq2Seq(nn.Module):
+    """Encoder, attention, decoder, and one embedding tied over source, target and output."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
+        self.encoder = Encoder(config)
+        self.bridge = nn.Linear(2 * config.encoder_size, 4 * config.decoder_size)
+        self.decoder = Decoder(config)
+        self.output_bias = nn.Parameter(torch.zeros(config.vocabulary_size))
+        self.dropout = nn.Dropout(config.dropout)
+        nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
+        for name, parameter in self.named_parameters():
+            if "weight_hh" in name:
+                nn.init.orthogonal_(parameter)
+            elif "bias_hh" in name:
+                nn.init.zeros_(parameter)
+            elif "bias_ih" in name:  # gates are (input, forget, cell, output): remember at first
+                nn.init.zeros_(parameter)
+                nn.init.ones_(parameter[parameter.shape[0] // 4 : parameter.shape[0] // 2])
+
+    def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Memory, State]:
+        """ids (B, S), lengths (B,) -> what the decoder attends to, and where it starts."""
+        embedded = self.dropout(self.embedding(ids))  # (B, S, E)
+        encoded, last = self.encoder(embedded, lengths)  # (B, S, H), (B, H)
+        keys, values = self.decoder.attention.project(encoded, embedded)  # (B, S, K), (B, S, H)
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # (B, S)
+        start = torch.tanh(self.bridge(last))  # (B, 4 D)
+        return Memory(keys, values, ids, mask), State(*start.chunk(4, dim=1))
+
+    def decode(self, tokens: Tensor, memory: Memory, state: State) -> Decoded:
+        """tokens (B, T): the start token and all that follow but the last, or just the last one written (T = 1)."""
+        return self.decoder(self.dropout(self.embedding(tokens)), memory, state)
+
+    def log_probabilities(self, decoded: Decoded, source_ids: Tensor) -> Tensor:
+        """Mixture of generating and copying (See et al. 2017, eq. 9): (B, T, V) float32, normalised."""
+        logits = F.linear(decoded.features, self.embedding.weight, self.output_bias).float()  # (B, T, V)
+        generate = torch.sigmoid(decoded.gate).unsqueeze(2)  # (B, T, 1)
+        mixture = torch.softmax(logits, dim=2) * generate
+        copies = decoded.attention * (1.0 - generate)  # (B, T, S)
+        index = source_ids.unsqueeze(1).expand_as(copies)  # (B, T, S)
+        return mixture.scatter_add(2, index, copies).clamp_min(torch.finfo(torch.float32).tiny).log()

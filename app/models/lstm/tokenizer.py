@@ -1,0 +1,164 @@
+"""Byte-level BPE with exact character offsets.
+
+The `tokenizers` library only splits bytes into tokens. Offsets are computed here, by counting bytes, so that they are
+exact by construction: every byte-level token is a known number of UTF-8 bytes, and every byte belongs to one
+character of the caller's own string.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer as Bpe
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from app.models.base import Span, Tokens
+
+PAD, START, END = 0, 1, 2
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+
+_WORD = re.compile(r"\S+")
+# Typographic variants of one sign, one character for one, so that offsets are untouched.
+_SIGNS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00b4": "'", "\u2010": "-", "\u2011": "-"})
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level BPE (Radford et al. 2019)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+def normalize(text: str) -> tuple[str, list[int]]:
+    """One space before every word, one form of every quotation mark; and where each character came from.
+
+    A word then has the same tokens wherever it stands, which is what lets it be copied.
+    """
+    pieces: list[str] = []
+    origin: list[int] = []
+    for word in _WORD.finditer(text):
+        pieces.append(word.group())
+        origin.append(word.start())  # the space belongs to the word that it precedes
+        origin.extend(range(word.start(), word.end()))
+    joined = "".join(f" {piece}" for piece in pieces)
+    return joined.translate(_SIGNS), origin
+
+
+class Tokenizer:
+    """Text to ids and spans, and back."""
+
+    def __init__(self, bpe: Bpe) -> None:
+        self._bpe = bpe
+        vocabulary = bpe.get_vocab(with_added_tokens=False)
+        self._bytes = [b""] * len(vocabulary)
+        for token, index in vocabulary.items():
+            if token not in SPECIAL_TOKENS:
+                self._bytes[index] = bytes(_BYTE_OF[character] for character in token)
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        return cls(Bpe.from_file(str(path)))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
+        """Learn a vocabulary; the special tokens take the first ids and match nothing in a text."""
+        bpe = Bpe(models.BPE())
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        bpe.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        bpe.train_from_iterator((normalize(text)[0] for text in texts), trainer)
+        return cls(_forget_added_tokens(bpe))
+
+    def save(self, path: Path) -> None:
+        self._bpe.save(str(path), pretty=False)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self._bytes)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids alone, for whole corpora."""
+        encodings = self._bpe.encode_batch_fast([normalize(text)[0] for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode(self, text: str) -> Tokens:
+        """Ids of `text` with a span of it for each: `text[span.start:span.end]` is what the token covers.
+
+        A character split over several tokens is the span of each of them; a token of white space has an empty span.
+        """
+        normalized, origin = normalize(text)
+        ids = self._bpe.encode(normalized, add_special_tokens=False).ids
+        widths = np.array([len(character.encode()) for character in normalized], dtype=np.int64)
+        character_of = np.repeat(np.arange(len(normalized)), widths)  # one entry for each byte
+        ends = np.cumsum([len(self._bytes[index]) for index in ids])
+        spans = []
+        first_byte = 0
+        for end_byte in ends:
+            first, last = int(character_of[first_byte]), int(character_of[end_byte - 1])
+            first_byte = int(end_byte)
+            if normalized[first] == " ":
+                first += 1
+            start = origin[first]
+            spans.append(Span(start, origin[last] + 1 if last >= first else start))
+        return Tokens(text, tuple(ids), tuple(spans))
+
+    def decode(self, ids: Sequence[int]) -> Tokens:
+        """Text of `ids` without white space at its edges, and a span of it for each id.
+
+        Bytes that form no character (a sequence cut short) are left out.
+        """
+        data = b"".join(self._bytes[index] for index in ids)
+        # A lone surrogate stands for each byte that is not part of a character.
+        escaped = data.decode("utf-8", errors="surrogateescape")
+        kept: list[str] = []
+        position_of: list[int] = []  # for each byte: the number of characters kept before it
+        for character in escaped:
+            lost = "\udc80" <= character <= "\udcff"
+            position_of.extend([len(kept)] * (1 if lost else len(character.encode())))
+            if not lost:
+                kept.append(character)
+        position_of.append(len(kept))
+        raw = "".join(kept)
+        text = raw.strip()
+        offset = len(raw) - len(raw.lstrip())
+        spans = tuple(_trim(text, start - offset, end - offset) for start, end in self._ranges(ids, position_of, data))
+        return Tokens(text, tuple(ids), spans)
+
+    def _ranges(self, ids: Sequence[int], position_of: list[int], data: bytes) -> Iterator[tuple[int, int]]:
+        """Character range of each id, before the edges are stripped."""
+        byte = 0
+        for index in ids:
+            first, byte = byte, byte + len(self._bytes[index])
+            start = position_of[first]
+            # The range ends with the character that the last byte belongs to, even when it goes on in the next token.
+            last = position_of[byte - 1] if byte > first else start
+            ends_inside = byte < len(data) and data[byte] & 0xC0 == 0x80 and position_of[byte] == last
+            yield start, last + 1 if ends_inside else position_of[byte]
+
+
+def _trim(text: str, start: int, end: int) -> Span:
+    """The range within `text`, without white space at its edges."""
+    start, end = max(start, 0), min(end, len(text))
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return Span(min(start, len(text)), max(end, min(start, len(text))))
+
+
+def _forget_added_tokens(bpe: Bpe) -> Bpe:
+    """Special tokens keep their ids, but the literal text "</s>" in an article is no longer taken for one."""
+    import json
+
+    state = json.loads(bpe.to_str())
+    state["added_tokens"] = []
+    return Bpe.from_str(json.dumps(state))

@@ -1,0 +1,1 @@
+"""Prepare data, train and evaluate checkpoints. Imports `app`; imported by nothing."""

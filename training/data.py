@@ -1,0 +1,165 @@
+"""Rows of text and summary, packed as token ids, and the order in which they are trained on."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import zstandard
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One row of a data set."""
+
+    id: str
+    text: str
+    summary: str
+
+
+def read(spec: str) -> Iterator[Pair]:
+    """Rows of `PATH` or `PATH:ROWS`, JSON lines with `text` and `summary`, plain or .zst.
+
+    Raises ValueError with the line's number when a row is not such an object.
+    """
+    name, _, count = spec.rpartition(":")
+    path, limit = (Path(name), int(count)) if name and count.isdigit() else (Path(spec), None)
+    opened = path.open("rb")
+    stream = zstandard.ZstdDecompressor().stream_reader(opened) if path.suffix == ".zst" else opened
+    with opened, io.TextIOWrapper(stream, encoding="utf-8") as lines:
+        for number, line in enumerate(lines):
+            if number == limit:
+                return
+            try:
+                row = json.loads(line)
+                yield Pair(str(row.get("id", number)), row["text"], row["summary"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                message = f"{path}, line {number + 1}: not an object with `text` and `summary` ({error})"
+                raise ValueError(message) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Token ids of many pairs, end to end: `ids[starts[i]:starts[i + 1]]` is row i. 16 bits an id."""
+
+    source_ids: NDArray[np.uint16]
+    source_starts: NDArray[np.int64]
+    summary_ids: NDArray[np.uint16]
+    summary_starts: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.source_starts) - 1
+
+    @property
+    def source_lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.source_starts)
+
+    @property
+    def summary_lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.summary_starts)
+
+    def source(self, row: int) -> NDArray[np.uint16]:
+        return self.source_ids[self.source_starts[row] : self.source_starts[row + 1]]
+
+    def summary(self, row: int) -> NDArray[np.uint16]:
+        return self.summary_ids[self.summary_starts[row] : self.summary_starts[row + 1]]
+
+    def save(self, path: Path) -> None:
+        np.savez(path, **{name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def load(cls, path: Path) -> "Packed":
+        with np.load(path) as arrays:
+            return cls(**{name: arrays[name] for name in cls.__slots__})
+
+
+def pack(pairs: Iterator[Pair], tokenizer: Tokenizer, max_source: int, max_summary: int) -> Packed:
+    """Tokenize; sources are cut at `max_source`, pairs with an empty side or a longer summary are left out."""
+    sources: list[NDArray[np.uint16]] = []
+    summaries: list[NDArray[np.uint16]] = []
+    for block in _blocks(pairs, 10_000):
+        texts = tokenizer.ids([pair.text for pair in block])
+        wanted = tokenizer.ids([pair.summary for pair in block])
+        for source, summary in zip(texts, wanted, strict=True):
+            if source and 0 < len(summary) <= max_summary:
+                sources.append(np.array(source[:max_source], dtype=np.uint16))
+                summaries.append(np.array(summary, dtype=np.uint16))
+    if not sources:
+        raise ValueError("no usable pair: every row has an empty text or summary, or a summary over the limit")
+    return Packed(np.concatenate(sources), _starts(sources), np.concatenate(summaries), _starts(summaries))
+
+
+def _blocks(pairs: Iterator[Pair], size: int) -> Iterator[list[Pair]]:
+    block: list[Pair] = []
+    for pair in pairs:
+        block.append(pair)
+        if len(block) == size:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _starts(rows: list[NDArray[np.uint16]]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Shapes: source (B, S), lengths (B,), inputs and targets (B, T); targets are PAD beyond the end token."""
+
+    source: Tensor
+    lengths: Tensor
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(getattr(self, name).to(device, non_blocking=True) for name in self.__slots__))
+
+
+def plan_epoch(packed: Packed, epoch: int, seed: int, batch_pairs: int, batch_tokens: int) -> list[NDArray[np.int64]]:
+    """Rows of each batch of one epoch, a pure function of its arguments.
+
+    Pairs of equal source length meet in a batch, in a new order every epoch, so that next to nothing is padded; a
+    batch holds at most `batch_pairs` pairs and `batch_tokens` source tokens (padding included).
+    """
+    random = np.random.default_rng([seed, epoch])
+    shuffled = random.permutation(len(packed))
+    order = shuffled[np.argsort(packed.source_lengths[shuffled], kind="stable")]
+    lengths = packed.source_lengths[order]
+    batches = []
+    start = 0
+    while start < len(order):
+        # Sorted by length, so the widest row of a batch is its last: shrink until that one fits.
+        end = min(start + batch_pairs, len(order))
+        while end - start > 1 and (end - start) * lengths[end - 1] > batch_tokens:
+            end = start + max(1, min(end - start - 1, int(batch_tokens // lengths[end - 1])))
+        batches.append(order[start:end])
+        start = end
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def collate(packed: Packed, rows: NDArray[np.int64]) -> Batch:
+    """The rows as one padded batch."""
+    source = _pad([packed.source(row) for row in rows])
+    summaries = [packed.summary(row).astype(np.int64) for row in rows]
+    return Batch(
+        source,
+        torch.from_numpy(packed.source_lengths[rows].copy()),
+        _pad([np.concatenate([[START], summary]) for summary in summaries]),
+        _pad([np.concatenate([summary, [END]]) for summary in summaries]),
+    )
+
+
+def _pad(rows: list[NDArray[np.uint16]] | list[NDArray[np.int64]]) -> Tensor:
+    padded = np.full((len(rows), max(len(row) for row in rows)), PAD, dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return torch.from_numpy(padded)

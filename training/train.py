@@ -1,0 +1,246 @@
+"""The training loop: seeded, resumable after a kill at any moment, and the best checkpoint always published."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from app.models.lstm.network import NetworkConfig, Seq2Seq
+from app.models.lstm.tokenizer import PAD
+from training.curves import draw
+from training.data import Batch, Packed, collate, plan_epoch
+from training.export import Card, export
+from training.loss import copy_loss
+
+MATRIX_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """Everything that decides what is learned, besides the data. Steps are optimizer updates."""
+
+    network: NetworkConfig
+    epochs: float = 1.0
+    batch_pairs: int = 96
+    batch_tokens: int = 8192
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    clip_norm: float = 2.0
+    seed: int = 1
+    precision: str = "auto"
+    device: str = "auto"
+    validate_every: int = 500
+    save_seconds: float = 120.0
+
+
+@dataclass(slots=True)
+class Record:
+    """One line of the curve; `validation_loss` is set where it was measured. Losses are per token, in nats."""
+
+    step: int
+    pairs: int
+    seconds: float
+    learning_rate: float
+    training_loss: float
+    validation_loss: float | None = None
+
+
+def choose_device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies in it, float32 elsewhere; weights and optimizer are always float32."""
+    if name != "auto":
+        return MATRIX_TYPES[name]
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
+    """Linear warm-up, then linear decay to zero at `total`."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    return config.learning_rate * max(0.0, (total - step) / max(1, total - config.warmup_steps))
+
+
+def batch_loss(model: Seq2Seq, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """Summed loss of a batch and its number of target tokens, end tokens included."""
+    device = batch.source.device.type
+    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+        memory, state = model.encode(batch.source, batch.lengths)
+        decoded = model.decode(batch.inputs, memory, state)
+        matches = batch.targets.unsqueeze(2) == batch.source.unsqueeze(1)  # (B, T, S)
+        copied = (decoded.attention * matches).sum(2)  # (B, T)
+    real = batch.targets != PAD  # (B, T)
+    loss = copy_loss(
+        decoded.features[real],
+        model.embedding.weight,
+        model.output_bias,
+        decoded.gate[real],
+        copied[real],
+        batch.targets[real],
+        dtype,
+    )
+    return loss, int(real.sum())
+
+
+@torch.no_grad()
+def validate(model: Seq2Seq, packed: Packed, config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> float:
+    """Loss per token over all of `packed`."""
+    model.eval()
+    total, tokens = 0.0, 0
+    for rows in plan_epoch(packed, 0, 0, config.batch_pairs, config.batch_tokens):
+        loss, count = batch_loss(model, collate(packed, rows).to(device), dtype)
+        total, tokens = total + loss.item(), tokens + count
+    model.train()
+    return total / tokens
+
+
+class Trainer:
+    """One run in one folder: `state.pt` (to go on from), `curve.csv`, `curve.png`, and the checkpoint it publishes."""
+
+    def __init__(self, run: Path, config: TrainingConfig, target: Path, card: Card) -> None:
+        self.run, self.config, self.target, self.card = run, config, target, card
+        self.training, self.validation = Packed.load(run / "train.npz"), Packed.load(run / "valid.npz")
+        self.device = choose_device(config.device)
+        self.dtype = choose_precision(config.precision, self.device)
+        torch.manual_seed(config.seed)
+        self.model = Seq2Seq(config.network).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.step, self.pairs, self.seconds, self.best = 0, 0, 0.0, math.inf
+        self.curve: list[Record] = []
+        self.steps_per_epoch = len(self._plan(0))
+        self.total = max(1, round(config.epochs * self.steps_per_epoch))
+        if (run / "state.pt").exists():
+            self._restore()
+
+    def _plan(self, epoch: int) -> list[Any]:
+        return plan_epoch(self.training, epoch, self.config.seed, self.config.batch_pairs, self.config.batch_tokens)
+
+    def _batches(self) -> Iterator[Batch]:
+        """From the current step to the end; the order depends on nothing but the seed."""
+        for epoch in range(self.step // self.steps_per_epoch, math.ceil(self.total / self.steps_per_epoch)):
+            start = max(0, self.step - epoch * self.steps_per_epoch)
+            end = min(self.steps_per_epoch, self.total - epoch * self.steps_per_epoch)
+            for rows in self._plan(epoch)[start:end]:
+                yield collate(self.training, rows)
+
+    def fit(self) -> float:
+        """Train to the end; the best validation loss."""
+        last_save = last_time = time.monotonic()
+        loss_sum, token_sum = 0.0, 0
+        with _progress() as progress:
+            task = progress.add_task("training", total=self.total, completed=self.step, loss=math.nan, rate=0.0)
+            for batch in self._batches():
+                loss, tokens = self._update(batch.to(self.device))
+                loss_sum, token_sum = loss_sum + loss, token_sum + tokens
+                self.step, self.pairs = self.step + 1, self.pairs + len(batch.lengths)
+                now = time.monotonic()
+                self.seconds, last_time = self.seconds + now - last_time, now
+                if self.step % 20 == 0 or self.step == self.total:
+                    self._record(loss_sum / token_sum)
+                    progress.update(task, loss=loss_sum / token_sum, rate=self.pairs / self.seconds)
+                    loss_sum, token_sum = 0.0, 0
+                    if not progress.console.is_terminal:
+                        self._tell()
+                progress.update(task, completed=self.step)
+                ends = self.step == self.total
+                if self.step % self.config.validate_every == 0 or ends:
+                    self._validate()
+                if ends or now - last_save > self.config.save_seconds:
+                    self._save()
+                    last_save = time.monotonic()
+        return self.best
+
+    def _update(self, batch: Batch) -> tuple[float, int]:
+        # Dropout depends on seed and step alone: a resumed run needs no generator state.
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step, self.total)
+        loss, tokens = batch_loss(self.model, batch, self.dtype)
+        self.optimizer.zero_grad()
+        (loss / tokens).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        return loss.item(), tokens
+
+    def _record(self, loss: float) -> None:
+        rate = learning_rate(self.config, self.step, self.total)
+        self.curve.append(Record(self.step, self.pairs, round(self.seconds, 1), rate, loss))
+
+    def _tell(self) -> None:
+        last = self.curve[-1]
+        left = self.seconds / self.step * (self.total - self.step)
+        text = f"step {self.step}/{self.total} loss {last.training_loss:.3f} {self.pairs / self.seconds:.1f} pairs/s"
+        print(f"{text} {left / 60:.1f} min left", flush=True)
+
+    def _validate(self) -> None:
+        """The best checkpoint by validation loss goes to the model store."""
+        loss = validate(self.model, self.validation, self.config, self.device, self.dtype)
+        if not self.curve or self.curve[-1].step != self.step:
+            self._record(math.nan)
+        self.curve[-1].validation_loss = loss
+        print(f"step {self.step}: validation loss {loss:.4f}", flush=True)
+        if loss < self.best:
+            self.best = loss
+            export(self.model, self.run / "tokenizer.json", self.target, self.card)
+
+    def _save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": {"step": self.step, "pairs": self.pairs, "seconds": self.seconds, "best": self.best},
+            "curve": [dataclasses.asdict(record) for record in self.curve],
+            "config": json.dumps(dataclasses.asdict(self.config)),
+        }
+        draft = self.run / "state.pt.tmp"
+        torch.save(state, draft)
+        os.replace(draft, self.run / "state.pt")
+        write_curve(self.curve, self.run / "curve.csv")
+        draw(self.curve, self.run / "curve.png")
+
+    def _restore(self) -> None:
+        state = torch.load(self.run / "state.pt", map_location=self.device, weights_only=True)
+        before = json.loads(state["config"])["network"]
+        if before != dataclasses.asdict(self.config.network):
+            raise ValueError(f"{self.run} holds a run of another network ({before}); use another folder")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["progress"].items():
+            setattr(self, name, value)
+        self.curve = [Record(**record) for record in state["curve"]]
+
+
+def write_curve(curve: list[Record], path: Path) -> None:
+    """The curve as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, [field.name for field in dataclasses.fields(Record)])
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(record) for record in curve)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} pairs/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
