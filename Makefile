@@ -19,12 +19,16 @@ DEV := $(VENV)/.dev-$(PINS)
 CONTAINER_CHECK ?= ../shared/tools/container-check
 
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
-INSTALL = @echo "installing $(1)"; $(LOCK) $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '$(1)' && touch $@
+define INSTALL
+	@echo "installing $(1:.%=precis%) into $(VENV), this once"
+	@$(LOCK) $(PY) -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '$(1)'
+	@touch $@
+endef
 
 .PHONY: help serve test check format train evaluate bench test-containers python
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 serve: $(SERVE) ## start the service on the checkpoint in model_store/
 	@exec $(PY) -m app
