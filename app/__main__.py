@@ -1,0 +1,25 @@
+"""`python -m app`: serve, with the settings of the environment."""
+
+import sys
+
+from app.config import load_settings
+from app.errors import ConfigurationError
+from app.logs import configure_logs
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        print(f"precis: {error}", file=sys.stderr)
+        return 2
+    configure_logs(settings)
+    # Only now: the model's libraries take seconds to load, a wrong setting is told at once.
+    from app.main import create_app
+    from app.server import serve
+
+    return serve(create_app(settings), settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

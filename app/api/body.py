@@ -1,0 +1,133 @@
+"""Reads a body strictly: its type, its size while it arrives, and JSON that means one thing only."""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.problems import invalid, printable
+from app.api.service import service_of
+from app.config import Settings
+from app.errors import FieldError, MalformedBodyError, TooLargeError, UnsupportedMediaTypeError
+
+PARSED_AT_ONCE = 64 * 1024  # bytes; a larger body is parsed in a thread
+MOST_FIELDS = 64  # of one object: keeps a hostile body from becoming as many error messages
+
+
+class StrictRoute(APIRoute):
+    """Refuses query parameters that nobody reads, and reads JSON bodies as this file says."""
+
+    @staticmethod
+    def body_limit(settings: Settings) -> int:
+        return settings.max_body_bytes
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        takes_body = self.body_field is not None
+
+        async def handle_strictly(request: Request) -> Response:
+            refuse_query(request.scope["query_string"])
+            if not takes_body:
+                return await handle(request)
+            check_media_type(request)
+            body = await read_body(request, self.body_limit(service_of(request).settings))
+            return await handle(ParsedRequest(request, await _parse(body)))
+
+        return handle_strictly
+
+
+class BatchRoute(StrictRoute):
+    """Many texts need a larger body."""
+
+    @staticmethod
+    def body_limit(settings: Settings) -> int:
+        return settings.max_batch_body_bytes
+
+
+class ParsedRequest(Request):
+    """A request whose JSON was parsed already: the framework asks for it here."""
+
+    def __init__(self, request: Request, parsed: object) -> None:
+        super().__init__(request.scope, request.receive)
+        self._parsed = parsed
+
+    async def body(self) -> bytes:
+        return b"parsed"
+
+    async def json(self) -> object:
+        return self._parsed
+
+
+def refuse_query(query_string: bytes) -> None:
+    names = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
+    if names:
+        unknown = tuple(FieldError("", f"unknown query parameter {printable(name)!r}") for name in list(names)[:5])
+        raise invalid(unknown)
+
+
+def check_media_type(request: Request) -> None:
+    """`application/json` or `application/*+json`, in UTF-8, not compressed."""
+    media_type, *parameters = request.headers.get("content-type", "").lower().split(";")
+    main, _, subtype = media_type.strip().partition("/")
+    if main != "application" or not (subtype == "json" or subtype.endswith("+json")):
+        raise UnsupportedMediaTypeError("send the body as JSON, with the header 'Content-Type: application/json'")
+    for parameter in parameters:
+        name, _, value = parameter.strip().partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8"):
+            raise UnsupportedMediaTypeError("JSON is always UTF-8; leave the charset out or send utf-8")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError("compressed bodies are not accepted; send it without Content-Encoding")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """At most `limit` bytes, whatever Content-Length says."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > limit:
+            raise _too_large(limit)
+        body += chunk
+    return bytes(body)
+
+
+def parse_json(body: bytes) -> object:
+    """NaN and Infinity pass here: no field takes them, so that the error can name the field."""
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise MalformedBodyError(f"the body is not UTF-8: wrong byte at position {error.start}") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise MalformedBodyError(f"the body is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise MalformedBodyError("the body is nested too deeply") from None
+    except ValueError:
+        raise MalformedBodyError("the body holds a number with too many digits") from None
+
+
+async def _parse(body: bytes) -> object:
+    if len(body) <= PARSED_AT_ONCE:
+        return parse_json(body)
+    return await run_in_threadpool(parse_json, body)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > MOST_FIELDS:
+        raise invalid((FieldError("", f"an object has {len(pairs)} fields; no object has more than {MOST_FIELDS}"),))
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise invalid((FieldError("", f"field {printable(twice)!r} appears twice"),))
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"the body is larger than {limit} bytes")

@@ -1,0 +1,39 @@
+"""The routes that tell of the models."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from app.api.body import StrictRoute
+from app.api.openapi import errors
+from app.api.responses import json_response, model_json
+from app.api.service import ServiceDep
+from app.schemas import Model, ModelList
+
+router = APIRouter(route_class=StrictRoute, tags=["Models"])
+
+
+@router.get(
+    "/models",
+    operation_id="list_models",
+    summary="List the models",
+    response_model=ModelList,
+    responses=errors(405, 422),
+)
+async def list_models(service: ServiceDep) -> Response:
+    """Every model that is loaded: its family, limits, default parameters and card."""
+    models = [model_json(engine.info) for engine in service.engines.values()]
+    return json_response({"default": service.settings.model, "models": models})
+
+
+@router.get(
+    "/models/{name}",
+    operation_id="get_model",
+    summary="Tell of one model",
+    response_model=Model,
+    responses=errors(404, 405, 422, 503),
+)
+async def get_model(name: Annotated[str, Path(examples=["news-en"])], service: ServiceDep) -> Response:
+    """Family, limits, default parameters and card of one model."""
+    return json_response(model_json(service.find(name).info))

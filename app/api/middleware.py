@@ -1,0 +1,110 @@
+"""What every request gets, found or not: an id, safe headers, HEAD, a log line, a count, and an answer at the worst.
+
+Pure ASGI, so that a caller who leaves is seen by the route.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from http import HTTPStatus
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import respond
+from app.api.record import Record, open_record
+from app.api.service import Service
+
+CLIENT_LEFT = 499
+log = structlog.get_logger("precis")
+
+
+class Envelope:
+    """The only middleware."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        record = open_record(Headers(scope=scope))
+        inner = _inner_scope(scope, record)
+        answer = Answer(send, record, without_body=scope["method"] == "HEAD", closing=lambda: self.service.draining)
+        try:
+            await self.app(inner, receive, answer.send)
+        except ClientDisconnect:
+            pass  # nobody is left to be answered
+        except Exception as error:
+            _log_unforeseen(error, record)
+            if answer.status is not None:
+                raise
+            await respond(Request(inner), error)(inner, receive, answer.send)
+        finally:
+            self._account(scope["method"], inner, record, answer.status or CLIENT_LEFT, time.perf_counter() - started)
+
+    def _account(self, method: str, scope: Scope, record: Record, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self.service.metrics.count_request(route, status, seconds)
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            self.service.metrics.refused.labels("too_large").inc()
+        log.log(
+            _level(status),
+            "request",
+            method=method,
+            route=route,
+            status=status,
+            ms=round(seconds * 1000, 1),
+            request_id=record.request_id,
+            texts=record.texts,
+            characters=record.characters,
+            error=record.error,
+            **record.trace(),
+        )
+
+
+class Answer:
+    """Sends a response with the headers that all have in common."""
+
+    def __init__(self, send: Send, record: Record, *, without_body: bool, closing: Callable[[], bool]) -> None:
+        self.status: int | None = None
+        self._send = send
+        self._record = record
+        self._without_body = without_body
+        self._closing = closing
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._add_headers(MutableHeaders(scope=message))
+        elif self._without_body and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        headers["X-Request-ID"] = self._record.request_id
+        headers["X-Content-Type-Options"] = "nosniff"
+        if self._closing():
+            headers["Connection"] = "close"  # so that a caller's next request goes to another process
+
+
+def _inner_scope(scope: Scope, record: Record) -> Scope:
+    """A copy: the server must go on seeing HEAD, the routes see GET."""
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return {**scope, "method": method, "state": {**scope.get("state", {}), "record": record}}
+
+
+def _level(status: int) -> int:
+    return logging.ERROR if status == HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
+
+
+def _log_unforeseen(error: Exception, record: Record) -> None:
+    """Where it happened and of what kind; not its message, which may quote a caller's text."""
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("unforeseen", kind=type(error).__name__, frames=frames[-8:], request_id=record.request_id)

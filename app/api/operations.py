@@ -1,0 +1,60 @@
+"""The routes for those who run the service."""
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse, Response
+
+from app.api.body import StrictRoute
+from app.api.openapi import errors
+from app.api.responses import json_response
+from app.api.service import ServiceDep
+from app.schemas import Health
+
+router = APIRouter(route_class=StrictRoute, tags=["Operations"])
+WELL = {"status": "ok"}
+
+
+@router.get(
+    "/livez",
+    operation_id="is_alive",
+    summary="Is the process alive?",
+    response_model=Health,
+    responses=errors(405, 422),
+)
+async def is_alive() -> Response:
+    """200 while the process lives, whatever else is the matter."""
+    return json_response(WELL)
+
+
+@router.get(
+    "/readyz",
+    operation_id="is_ready",
+    summary="Is work taken?",
+    response_model=Health,
+    responses=errors(405, 422, 503),
+)
+@router.get(
+    "/health",
+    operation_id="is_healthy",
+    summary="The same as /readyz",
+    response_model=Health,
+    responses=errors(405, 422, 503),
+)
+async def is_ready(service: ServiceDep) -> Response:
+    """200 when the default model is loaded and its worker steps; 503 while loading and while stopping."""
+    service.check_ready()
+    return json_response(WELL)
+
+
+@router.get(
+    "/metrics",
+    operation_id="get_metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses=errors(405, 422),
+)
+async def get_metrics(service: ServiceDep) -> Response:
+    """Counters, gauges and histograms in the text format of Prometheus."""
+    exposition = await run_in_threadpool(service.metrics.exposition)
+    return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,45 @@
+"""What one request leaves behind for its log line; never any text."""
+
+import re
+import secrets
+import uuid
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+
+
+@dataclass(slots=True)
+class Record:
+    """Filled in by the routes as they learn more."""
+
+    request_id: str
+    trace_id: str | None = None
+    parent_id: str | None = None
+    span_id: str | None = None
+    texts: int = 0
+    characters: int = 0
+    error: str | None = None
+
+    def trace(self) -> dict[str, str]:
+        """The fields that tie a log line to the caller's trace."""
+        fields = {"trace_id": self.trace_id, "span_id": self.span_id, "parent_id": self.parent_id}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+def open_record(headers: Headers) -> Record:
+    """The caller's request id when it is well formed, else a new one; the caller's trace is continued."""
+    given = headers.get("x-request-id", "")
+    record = Record(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+    if trace := _TRACEPARENT.fullmatch(headers.get("traceparent", "")):
+        record.trace_id, record.parent_id = trace.groups()
+        record.span_id = secrets.token_hex(8)
+    return record
+
+
+def record_of(request: Request) -> Record:
+    record: Record = request.state.record
+    return record

@@ -1,0 +1,87 @@
+"""From what callers send to what the engine takes, with the limits that the operator and the checkpoint set."""
+
+from collections.abc import Sequence
+
+from app.api.problems import invalid
+from app.config import Settings
+from app.engine.request import SummaryRequest
+from app.errors import FieldError, InvalidRequestError, RequestError, TooLargeError
+from app.models.base import DecodingOptions, ModelInfo
+from app.schemas import Options, Parameters
+
+PARAMETERS = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size")
+
+
+def decoding_options(parameters: Parameters, info: ModelInfo) -> DecodingOptions:
+    """What was sent, completed with the checkpoint's own defaults."""
+    sent = {name: getattr(parameters, name) for name in PARAMETERS}
+    chosen = {name: getattr(info.defaults, name) if value is None else value for name, value in sent.items()}
+    options = DecodingOptions(**{**chosen, "length_penalty": float(chosen["length_penalty"])})
+    if errors := _beyond(options, info):
+        raise invalid(errors)
+    return options
+
+
+def timeout_seconds(options: Options, settings: Settings) -> float:
+    return (options.timeout_ms or settings.timeout_ms) / 1000
+
+
+def check_text(text: str, settings: Settings, pointer: str = "/text") -> None:
+    """Raises what is wrong with one text before the model sees it."""
+    if len(text) > settings.max_characters:
+        raise TooLargeError(
+            f"{pointer} has {len(text)} characters; a text may have {settings.max_characters}",
+            (FieldError(pointer, f"has {len(text)} characters; a text may have {settings.max_characters}"),),
+        )
+    if not text.strip():
+        raise invalid((FieldError(pointer, "must not be empty or blank"),))
+    if not _is_unicode(text):
+        raise invalid((FieldError(pointer, "holds a lone surrogate, which is no Unicode character"),))
+
+
+def check_count(texts: Sequence[str], settings: Settings) -> None:
+    if len(texts) > settings.max_batch_texts:
+        raise TooLargeError(
+            f"the batch has {len(texts)} texts; it may have {settings.max_batch_texts}",
+            (FieldError("/texts", f"has {len(texts)} texts; it may have {settings.max_batch_texts}"),),
+        )
+
+
+def admissible(request: SummaryRequest, settings: Settings, place: int) -> SummaryRequest | RequestError:
+    """A text of a batch, or what is wrong with it: the others go on."""
+    try:
+        check_text(request.text, settings, f"/texts/{place}")
+    except RequestError as error:
+        return error
+    return request
+
+
+def in_place(error: BaseException, place: int) -> BaseException:
+    """An error about `/text` tells where that text stands in the batch."""
+    if not isinstance(error, InvalidRequestError):
+        return error
+    errors = (FieldError(each.pointer.replace("/text", f"/texts/{place}", 1), each.message) for each in error.errors)
+    return InvalidRequestError(error.detail.replace("/text ", f"/texts/{place} ", 1), tuple(errors))
+
+
+def _beyond(options: DecodingOptions, info: ModelInfo) -> tuple[FieldError, ...]:
+    """Options that this checkpoint does not take."""
+    limits = info.limits
+    errors = []
+    if options.num_beams > limits.max_beams:
+        errors.append(FieldError("/parameters/num_beams", f"must be at most {limits.max_beams} for {info.name}"))
+    if options.max_length > limits.max_summary_tokens:
+        longest = limits.max_summary_tokens
+        errors.append(FieldError("/parameters/max_length", f"must be at most {longest} for {info.name}"))
+    if options.min_length > options.max_length:
+        message = f"must not be above max_length, which is {options.max_length}"
+        errors.append(FieldError("/parameters/min_length", message))
+    return tuple(errors)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""From what the engine answers to JSON."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from app.alignment import Item, SummaryItem, align, top
+from app.api.problems import describe
+from app.engine.request import Attention, Part, Summary, Timing
+from app.models.base import ModelInfo, Span
+from app.schemas import AttentionRequest
+
+JsonObject = dict[str, Any]
+
+
+def json_response(content: JsonObject, timing: Timing | None = None) -> Response:
+    """`Server-Timing` repeats the timing object for tools that read headers."""
+    headers = {"Server-Timing": _server_timing(timing)} if timing else None
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), 200, headers, "application/json")
+
+
+def summary_json(summary: Summary, identifier: str) -> JsonObject:
+    source = summary.source
+    content: JsonObject = {
+        "id": identifier,
+        "model": {"name": summary.model.name, "digest": summary.model.digest},
+        "summary": summary.text,
+        "finish_reason": summary.finish_reason,
+        "score": float(summary.score),
+        "source": {
+            "characters": source.characters,
+            "tokens": source.tokens,
+            "used_characters": source.used_characters,
+            "used_tokens": source.used_tokens,
+            "truncated": source.truncated,
+        },
+        "usage": {"source_tokens": source.used_tokens, "summary_tokens": summary.summary_tokens},
+        "timing": {name: round(value, 3) for name, value in _milliseconds(summary.timing).items()},
+    }
+    if summary.parts is not None:
+        content["parts"] = [_part(part) for part in summary.parts]
+    return content
+
+
+def attention_json(attention: Attention, language: str, wanted: AttentionRequest) -> JsonObject:
+    aligned = align(attention, level=wanted.level, language=language)
+    precision = wanted.precision
+    content: JsonObject = {
+        "source_tokens": [_source_item(item) for item in aligned.source],
+        "summary_tokens": [_summary_item(item, precision) for item in aligned.summary],
+        "coverage": _rounded(aligned.coverage, precision),
+    }
+    if wanted.format == "dense":
+        content["weights"] = _rounded(aligned.weights, precision)
+    else:
+        content["top"] = [
+            [{"source": column, "weight": round(float(weight), precision)} for column, weight in row]
+            for row in top(aligned.weights, wanted.top_k)
+        ]
+    return content
+
+
+def failure_json(error: BaseException, *, instance: str, request_id: str) -> JsonObject:
+    """In the place of a text of a batch."""
+    return {"error": describe(error).document(instance=instance, request_id=request_id)}
+
+
+def model_json(info: ModelInfo) -> JsonObject:
+    return {
+        "name": info.name,
+        "family": info.family,
+        "language": info.language,
+        "description": info.description,
+        "digest": info.digest,
+        "limits": info.limits,
+        "default_parameters": info.defaults,
+        "parameter_count": info.parameters,
+        "precision": info.precision,
+        "device": info.device,
+        "card": info.card,
+    }
+
+
+def _rounded(values: NDArray[np.float32], precision: int) -> NDArray[np.float64]:
+    """In double precision, so that no digits follow the rounded ones."""
+    rounded: NDArray[np.float64] = np.ascontiguousarray(np.round(values.astype(np.float64), precision))
+    return rounded
+
+
+def _source_item(item: Item) -> JsonObject:
+    return {"text": item.text, "start": item.start, "end": item.end}
+
+
+def _summary_item(item: SummaryItem, precision: int) -> JsonObject:
+    content: JsonObject = {
+        "text": item.text,
+        "start": item.start,
+        "end": item.end,
+        "log_probability": round(float(item.log_probability), precision),
+    }
+    if item.copied is not None:
+        content["copied"] = round(float(item.copied), precision)
+    return content
+
+
+def _part(part: Part) -> JsonObject:
+    return {
+        "source": _range(part.source),
+        "summary": _range(part.summary),
+        "score": float(part.score),
+        "finish_reason": part.finish_reason,
+    }
+
+
+def _range(span: Span) -> JsonObject:
+    return {"start": span.start, "end": span.end}
+
+
+def _milliseconds(timing: Timing) -> dict[str, float]:
+    return {
+        "queue_ms": timing.queue_ms,
+        "encode_ms": timing.encode_ms,
+        "decode_ms": timing.decode_ms,
+        "total_ms": timing.total_ms,
+    }
+
+
+def _server_timing(timing: Timing) -> str:
+    names = {name.removesuffix("_ms"): value for name, value in _milliseconds(timing).items()}
+    return ", ".join(f"{name};dur={value:.3f}" for name, value in names.items())

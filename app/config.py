@@ -1,0 +1,87 @@
+"""Settings: environment variables that start with PRECIS_. A wrong or unknown one ends start-up with one line."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigurationError
+
+PREFIX = "PRECIS_"
+LOWEST_MAX_ROWS = 8  # a search with the most beams must fit
+LONGEST_TIMEOUT_MS = 600_000
+JSON_BYTES_PER_CHARACTER = 12  # the longest way to write one code point in JSON: an escaped surrogate pair
+BODY_ALLOWANCE = 64 * 1024  # for everything in a body that is not text
+
+
+class Settings(BaseSettings):
+    """What an operator can choose. Passed to `create_app`; there is no global instance."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    model_store: Path = Field(Path("model_store"), description="Folder of checkpoints.")
+    model: str = Field("news-en", min_length=1, description="Name of the default checkpoint.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Arithmetic of the model.")
+    max_rows: int | None = Field(
+        None, ge=LOWEST_MAX_ROWS, le=4096, description="Live decoder rows, beams count; 64 on CPU, 256 on a GPU."
+    )
+    max_queue: int = Field(1024, ge=1, description="Texts waiting, live ones not counted; beyond it 503.")
+    max_batch_texts: int = Field(128, ge=1, description="Texts in one request; beyond it 413.")
+    max_characters: int = Field(200_000, ge=1, description="Characters in one text; beyond it 413.")
+    timeout_ms: int = Field(60_000, ge=1, le=LONGEST_TIMEOUT_MS, description="Default deadline of a request.")
+    drain_seconds: float = Field(30.0, ge=0, le=3600, description="Grace for admitted work after SIGTERM.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else json."
+    )
+
+    @field_validator("log_level", "log_format", "precision", "device", mode="before")
+    @classmethod
+    def in_lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @property
+    def max_body_bytes(self) -> int:
+        """A body with one text of the greatest length always fits, however it is escaped."""
+        return JSON_BYTES_PER_CHARACTER * self.max_characters + BODY_ALLOWANCE
+
+    @property
+    def max_batch_body_bytes(self) -> int:
+        """As many texts of the greatest length as a batch may hold, in plain ASCII, one of them escaped at worst."""
+        return self.max_body_bytes + (self.max_batch_texts - 1) * self.max_characters
+
+
+def load_settings() -> Settings:
+    """Settings from the environment, or ConfigurationError with one line that names every wrong variable."""
+    problems = [_unknown(name) for name in sorted(os.environ) if _is_unknown(name)]
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems += [f"{variable(str(e['loc'][0]))}: {e['msg']}, not {str(e['input'])!r}" for e in error.errors()]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
+    return settings
+
+
+def variable(field: str) -> str:
+    """Name of the environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def _is_unknown(name: str) -> bool:
+    return name.upper().startswith(PREFIX) and name.upper() not in _known()
+
+
+def _known() -> list[str]:
+    return [variable(field) for field in Settings.model_fields]
+
+
+def _unknown(name: str) -> str:
+    closest = difflib.get_close_matches(name.upper(), _known(), n=1, cutoff=0.0)
+    return f"{name} is not a setting; did you mean {closest[0]}?"

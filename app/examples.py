@@ -1,0 +1,133 @@
+"""The examples of the OpenAPI page. Those of requests can be posted as they are."""
+
+from typing import Any
+
+TEXT = (
+    "We study how one process can write many short summaries at the same time. Texts join and leave a running batch "
+    "between two steps of the decoder, so that a short summary never waits for a long one. On two processor cores this "
+    "doubles the number of summaries per second, and no result depends on the texts that shared its batch."
+)
+SECOND_TEXT = (
+    "We measure how often a pointer network copies names and numbers from its source. Copying is most frequent at the "
+    "beginning of a summary and for words that the vocabulary splits into several tokens."
+)
+
+PARAMETERS: dict[str, Any] = {"num_beams": 4, "max_length": 32, "no_repeat_ngram_size": 3}
+SUMMARIZE_REQUEST: dict[str, Any] = {"text": TEXT, "parameters": PARAMETERS, "truncation": "head"}
+BATCH_REQUEST: dict[str, Any] = {"texts": [TEXT, SECOND_TEXT], "parameters": {"num_beams": 2}}
+ATTENTION_REQUEST: dict[str, Any] = {"text": TEXT, "level": "word", "format": "top", "top_k": 3}
+ATTENTION_OF_GIVEN_SUMMARY: dict[str, Any] = {"text": TEXT, "summary": "Short summaries in one batch", "precision": 3}
+
+DIGEST = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+REQUEST_ID = "5f0c9a7e2d8b4c31a6e4f1d2c3b4a596"
+RANGE: dict[str, Any] = {"start": 0, "end": 41}
+MODEL_REF: dict[str, Any] = {"name": "news-en", "digest": DIGEST}
+SOURCE_USE: dict[str, Any] = {
+    "characters": 326,
+    "tokens": 64,
+    "used_characters": 326,
+    "used_tokens": 64,
+    "truncated": False,
+}
+USAGE: dict[str, Any] = {"source_tokens": 64, "summary_tokens": 5}
+TIMING: dict[str, Any] = {"queue_ms": 1.2, "encode_ms": 4.0, "decode_ms": 31.0, "total_ms": 38.1}
+PART: dict[str, Any] = {
+    "source": {"start": 0, "end": 326},
+    "summary": {"start": 0, "end": 23},
+    "score": -0.53,
+    "finish_reason": "stop",
+}
+SUMMARY: dict[str, Any] = {
+    "id": REQUEST_ID,
+    "model": MODEL_REF,
+    "summary": "Writing short summaries",
+    "finish_reason": "stop",
+    "score": -0.53,
+    "source": SOURCE_USE,
+    "usage": USAGE,
+    "timing": TIMING,
+}
+
+FIELD_PROBLEM: dict[str, Any] = {
+    "pointer": "/parameters/num_beams",
+    "message": "Input should be less than or equal to 8",
+}
+PROBLEM: dict[str, Any] = {
+    "type": "urn:precis:problem:invalid-request",
+    "title": "Invalid request",
+    "status": 422,
+    "detail": "/parameters/num_beams: Input should be less than or equal to 8",
+    "instance": "/summarize",
+    "error": "/parameters/num_beams: Input should be less than or equal to 8",
+    "error_type": "invalid-request",
+    "errors": [FIELD_PROBLEM],
+    "request_id": REQUEST_ID,
+}
+BATCH_FAILURE: dict[str, Any] = {"error": PROBLEM}
+BATCH_RESPONSE: dict[str, Any] = {"results": [SUMMARY, BATCH_FAILURE]}
+
+SOURCE_ITEM: dict[str, Any] = {"text": "summaries", "start": 46, "end": 55}
+SUMMARY_ITEM: dict[str, Any] = {"text": "summaries", "start": 14, "end": 23, "log_probability": -0.05, "copied": 0.93}
+TOP_WEIGHT: dict[str, Any] = {"source": 1, "weight": 0.91}
+ATTENTION: dict[str, Any] = {
+    "source_tokens": [{"text": "short", "start": 40, "end": 45}, SOURCE_ITEM],
+    "summary_tokens": [
+        {"text": "short", "start": 8, "end": 13, "log_probability": -0.61, "copied": 0.88},
+        SUMMARY_ITEM,
+    ],
+    "weights": [[0.86, 0.14], [0.09, 0.91]],
+    "coverage": [0.95, 1.05],
+}
+ATTENTION_RESPONSE: dict[str, Any] = {**SUMMARY, "attention": ATTENTION}
+
+LIMITS: dict[str, Any] = {"max_source_tokens": 400, "max_summary_tokens": 64, "max_beams": 8}
+DEFAULT_PARAMETERS: dict[str, Any] = {
+    "num_beams": 4,
+    "max_length": 32,
+    "min_length": 0,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 3,
+}
+MODEL: dict[str, Any] = {
+    "name": "news-en",
+    "family": "lstm",
+    "language": "en",
+    "description": "Headline-length summaries of English text.",
+    "digest": DIGEST,
+    "limits": LIMITS,
+    "default_parameters": DEFAULT_PARAMETERS,
+    "parameter_count": 8_300_000,
+    "precision": "float32",
+    "device": "cpu",
+    "card": "# news-en",
+}
+MODEL_LIST: dict[str, Any] = {"default": "news-en", "models": [MODEL]}
+HEALTH: dict[str, Any] = {"status": "ok"}
+
+EXAMPLES = {
+    "Parameters": PARAMETERS,
+    "SummarizeRequest": SUMMARIZE_REQUEST,
+    "BatchRequest": BATCH_REQUEST,
+    "AttentionRequest": ATTENTION_REQUEST,
+    "FieldProblem": FIELD_PROBLEM,
+    "Problem": PROBLEM,
+    "Range": RANGE,
+    "ModelRef": MODEL_REF,
+    "SourceUse": SOURCE_USE,
+    "Usage": USAGE,
+    "Timing": TIMING,
+    "Part": PART,
+    "Summary": SUMMARY,
+    "BatchFailure": BATCH_FAILURE,
+    "BatchResponse": BATCH_RESPONSE,
+    "SourceItem": SOURCE_ITEM,
+    "SummaryItem": SUMMARY_ITEM,
+    "TopWeight": TOP_WEIGHT,
+    "Attention": ATTENTION,
+    "AttentionResponse": ATTENTION_RESPONSE,
+    "ModelLimits": LIMITS,
+    "DefaultParameters": DEFAULT_PARAMETERS,
+    "Model": MODEL,
+    "ModelList": MODEL_LIST,
+    "Health": HEALTH,
+}

@@ -1,0 +1,113 @@
+"""Assembly: settings -> models -> engines -> routes. Nothing is loaded at import; everything is passed in."""
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+
+from app import __version__
+from app.api import catalog, docs, operations, summaries
+from app.api.middleware import Envelope
+from app.api.openapi import DESCRIPTION
+from app.api.problems import answer_error
+from app.api.service import Service
+from app.config import Settings
+from app.engine.engine import Engine
+from app.errors import RequestError
+from app.metrics import Metrics, PrometheusObserver
+from app.models import registry
+from app.models.base import Seq2SeqModel
+
+ROWS_ON_CPU, ROWS_ON_GPU = 64, 256
+TELEMETRY_OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+log = structlog.get_logger("precis")
+
+
+def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = None) -> FastAPI:
+    """The application. `models` are served as they are; without them, all of the model store is loaded at start-up."""
+    service = Service(settings, Metrics())
+    app = FastAPI(
+        title="Precis",
+        version=__version__,
+        summary="Summaries, and the attention behind them.",
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=_lifespan(service, models),
+        exception_handlers=dict.fromkeys((RequestError, RequestValidationError, HTTPException), answer_error),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=TELEMETRY_OFF,
+    )
+    app.state.service = service
+    for router in (summaries.router, summaries.batch_router, catalog.router, operations.router, docs.router):
+        app.include_router(router)
+    app.add_middleware(Envelope, service=service)
+    return app
+
+
+def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if models is None:
+            threading.Thread(target=load_store, args=(service,), name="precis-load", daemon=True).start()
+        else:
+            serve_models(service, models)
+        yield
+        await service.drain()
+
+    return lifespan
+
+
+def serve_models(service: Service, models: Sequence[Seq2SeqModel]) -> None:
+    for model in models:
+        service.add(build_engine(model, service))
+    service.loading = False
+
+
+def load_store(service: Service) -> None:
+    """Load every checkpoint of the store, the default one first. Runs in a thread of its own, while /livez answers.
+
+    Without the default one there is no service; another one that is broken is left out.
+    """
+    settings = service.settings
+    reason = _load(service, settings.model)
+    if reason is not None:
+        service.failure = f"cannot load the default model {settings.model!r} from {settings.model_store}: {reason}"
+        return
+    for name in registry.available(settings.model_store):
+        if name != settings.model and (reason := _load(service, name)) is not None:
+            log.error("model left out", model=name, reason=reason)
+    service.loading = False
+
+
+def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
+    settings, info = service.settings, model.info
+    default_rows = ROWS_ON_CPU if info.device == "cpu" else ROWS_ON_GPU
+    return Engine(
+        model,
+        max_rows=settings.max_rows or default_rows,
+        max_queue=settings.max_queue,
+        observer=PrometheusObserver(service.metrics, info.name),
+    )
+
+
+def _load(service: Service, name: str) -> str | None:
+    """Load and serve one checkpoint; the reason when that is impossible."""
+    settings, started = service.settings, time.perf_counter()
+    try:
+        model = registry.load(settings.model_store, name, device=settings.device, precision=settings.precision)
+        service.add(build_engine(model, service))
+    except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
+        return " ".join(str(error).split()) or type(error).__name__
+    seconds = round(time.perf_counter() - started, 2)
+    log.info("model loaded", model=name, digest=model.info.digest, device=model.info.device, seconds=seconds)
+    return None
