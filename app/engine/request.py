@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from app.models.base import DecodingOptions, ModelInfo, Span, Tokens
+from app.alignment import Attention
+from app.models.base import DecodingOptions, ModelInfo, Span
 
 Truncation = Literal["head", "error", "chunk"]
 FinishReason = Literal["stop", "length", "given"]
@@ -60,22 +58,6 @@ class Part:
     summary: Span
     score: float
     finish_reason: FinishReason
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """Token-level attention of a finished summary.
-
-    weights: (summary tokens, source tokens) float32; each row sums to 1; no row or column for special tokens.
-    log_probabilities: (summary tokens,), natural logarithm, raw.
-    copied: (summary tokens,), share of the token's probability that came from copying, or None without a copy mechanism.
-    """
-
-    source: Tokens
-    summary: Tokens
-    weights: NDArray[np.float32]
-    log_probabilities: NDArray[np.float32]
-    copied: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True)

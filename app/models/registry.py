@@ -1,13 +1,20 @@
 """Which family a checkpoint belongs to. Heavy libraries load only for the family in use."""
 
+import importlib
 from pathlib import Path
 
+from app.errors import CheckpointError
 from app.models.base import Seq2SeqModel
+from app.models.checkpoint import MANIFEST, read_json
+
+FAMILIES = {"lstm": "app.models.lstm.family:load"}
 
 
 def available(store: Path) -> list[str]:
-    """Names of the checkpoints in a model store, sorted."""
-    raise NotImplementedError
+    """Names of the checkpoints in a model store, sorted: its folders that hold a manifest."""
+    if not store.is_dir():
+        return []
+    return sorted(path.parent.name for path in store.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
 
 
 def load(store: Path, name: str, *, device: str = "auto", precision: str = "auto") -> Seq2SeqModel:
@@ -15,4 +22,15 @@ def load(store: Path, name: str, *, device: str = "auto", precision: str = "auto
 
     Raises CheckpointError when it is missing, damaged or of an unknown family.
     """
-    raise NotImplementedError
+    names = available(store)
+    if name not in names:
+        raise CheckpointError(f"no checkpoint {name!r} in {store} (there: {', '.join(names) or 'none'})")
+    family = read_json(store / name / "config.json").get("family")
+    if family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise CheckpointError(f"{store / name / 'config.json'}: unknown family {family!r} (known: {known})")
+    module, _, function = FAMILIES[family].partition(":")
+    model: Seq2SeqModel = getattr(importlib.import_module(module), function)(
+        store / name, device=device, precision=precision
+    )
+    return model

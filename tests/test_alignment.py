@@ -1,0 +1,108 @@
+"""Attention over tokens becomes attention over spans without losing weight or place."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.alignment import Attention, align, group_words, top
+from app.models.base import Span, Tokens
+from tests.texts import texts, trained_tokenizer
+
+
+def tokens(text: str, *bounds: tuple[int, int]) -> Tokens:
+    return Tokens(text, tuple(range(len(bounds))), tuple(Span(*pair) for pair in bounds))
+
+
+def attention(source: Tokens, summary: Tokens, seed: int = 0) -> Attention:
+    random = np.random.default_rng(seed)
+    rows, columns = len(summary.ids), len(source.ids)
+    weights = random.dirichlet(np.ones(columns), size=rows).astype(np.float32)
+    return Attention(
+        source,
+        summary,
+        weights,
+        -random.random(rows).astype(np.float32),
+        random.random(rows).astype(np.float32),
+    )
+
+
+def test_tokens_of_one_word_are_one_group() -> None:
+    assert group_words(tokens("unhappy cat", (0, 2), (2, 7), (8, 11)), "en") == [range(2), range(2, 3)]
+
+
+def test_punctuation_is_a_word_of_its_own() -> None:
+    assert group_words(tokens("cat, dog", (0, 3), (3, 4), (5, 8)), "en") == [range(1), range(1, 2), range(2, 3)]
+
+
+def test_words_that_share_a_token_are_one() -> None:
+    assert group_words(tokens("cat, dog", (0, 4), (5, 8)), "en") == [range(1), range(1, 2)]
+    assert group_words(tokens("a-b", (0, 1), (1, 3)), "en") == [range(1), range(1, 2)]
+
+
+def test_a_token_without_characters_goes_with_the_next_or_at_the_end_with_the_last() -> None:
+    assert group_words(tokens("a b", (0, 1), (2, 2), (2, 3), (3, 3)), "en") == [range(1), range(1, 4)]
+
+
+def test_chinese_is_cut_into_words_not_characters() -> None:
+    text = "昨天在北京会见"
+    singles = tokens(text, *((i, i + 1) for i in range(len(text))))
+    words = [text[group.start : group.stop] for group in group_words(singles, "zh")]
+    assert words == ["昨天", "在", "北京", "会见"]
+
+
+def test_offsets_count_code_points_after_an_emoji() -> None:
+    text = "😀 cat"
+    aligned = align(attention(tokens(text, (0, 1), (2, 4), (4, 5)), tokens("a", (0, 1))), level="word", language="en")
+    assert [(item.text, item.start, item.end) for item in aligned.source] == [("😀", 0, 1), ("cat", 2, 5)]
+
+
+def test_word_level_sums_columns_averages_rows_and_sums_log_probabilities() -> None:
+    source, summary = tokens("ab cd", (0, 1), (1, 2), (3, 5)), tokens("xy", (0, 1), (1, 2))
+    weights = np.array([[0.1, 0.2, 0.7], [0.3, 0.3, 0.4]], dtype=np.float32)
+    log_probabilities, copied = np.array([-1.0, -2.0], np.float32), np.array([0.5, 1.0], np.float32)
+    aligned = align(Attention(source, summary, weights, log_probabilities, copied), level="word", language="en")
+    np.testing.assert_allclose(aligned.weights, [[0.45, 0.55]], rtol=1e-6)
+    assert aligned.summary[0].log_probability == pytest.approx(-3.0)
+    assert aligned.summary[0].copied == pytest.approx(0.75)
+
+
+@given(source=texts(), summary=texts(), seed=st.integers(0, 1000), level=st.sampled_from(["token", "word"]))
+def test_rows_sum_to_one_spans_quote_the_text_and_never_cross(source: str, summary: str, seed: int, level: str) -> None:
+    tokenizer = trained_tokenizer()
+    given_source = tokenizer.encode(source)
+    written = tokenizer.decode(tokenizer.encode(summary).ids)
+    aligned = align(
+        attention(given_source, written, seed), level="word" if level == "word" else "token", language="en"
+    )
+    np.testing.assert_allclose(aligned.weights.sum(axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(aligned.coverage, aligned.weights.sum(axis=0), rtol=1e-5)
+    for items, text in ((aligned.source, source), (aligned.summary, written.text)):
+        assert all(item.text == text[item.start : item.end] == item.text.strip() for item in items)
+        starts_and_ends = [(item.start, item.end) for item in items]
+        assert starts_and_ends == sorted(starts_and_ends)
+    assert weights_are_all_kept(aligned.weights, len(aligned.summary))
+
+
+def weights_are_all_kept(weights: np.ndarray, rows: int) -> bool:
+    return weights.shape[0] == rows and bool(np.isfinite(weights).all())
+
+
+@given(text=texts(), language=st.sampled_from(["en", "zh", "ar", "xx"]))
+def test_every_token_belongs_to_exactly_one_word(text: str, language: str) -> None:
+    encoded = trained_tokenizer().encode(text)
+    grouped = [index for group in group_words(encoded, language) for index in group]
+    assert grouped == list(range(len(encoded.ids)))
+
+
+def test_top_is_largest_first_with_the_earlier_column_on_a_tie() -> None:
+    weights = np.array([[0.25, 0.5, 0.25], [1.0, 0.0, 0.0]], dtype=np.float32)
+    assert top(weights, 2) == [[(1, 0.5), (0, 0.25)], [(0, 1.0), (1, 0.0)]]
+    assert [len(row) for row in top(weights, 9)] == [3, 3]
+
+
+def test_an_empty_summary_has_no_rows() -> None:
+    aligned = align(attention(tokens("a b", (0, 1), (2, 3)), Tokens("", (), ())), level="word", language="en")
+    assert aligned.weights.shape == (0, 2)
+    assert aligned.summary == ()
+    assert aligned.coverage.tolist() == [0.0, 0.0]
