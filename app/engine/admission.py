@@ -1,0 +1,92 @@
+"""From a request to a plan: everything that can be wrong with a text is said here, before it costs anyone else."""
+
+import math
+from collections.abc import Iterator
+
+from app.engine.chunking import chunks
+from app.engine.job import Plan
+from app.engine.request import SummaryRequest
+from app.errors import FieldError, InvalidRequestError, TooLargeError
+from app.models.base import DecodingOptions, Limits, Seq2SeqModel, Tokens
+
+LONGEST_LENGTH_PENALTY = 10.0  # beyond it, a length to this power leaves the range of a float
+MAX_ATTENTION_CELLS = 64_000_000  # 256 MB of float32 for one answer
+
+
+def plan(model: Seq2SeqModel, request: SummaryRequest, max_rows: int) -> Plan:
+    """Check and tokenize one text. Raises InvalidRequestError, or TooLargeError, with what is wrong where."""
+    limits = model.info.limits
+    errors = [*_option_errors(request.options, limits, max_rows), *_text_errors(request)]
+    if errors:
+        raise _invalid(*errors)
+    given = _tokenize_given(model, request.given) if request.given is not None else None
+    source = model.tokenize(request.text)
+    if not source.ids:
+        raise _invalid(FieldError("/text", "holds nothing that the model can read; send text with visible characters"))
+    parts = _parts(source, request, limits.max_source_tokens)
+    if request.attention and len(parts) * request.options.max_length * len(source.ids) > MAX_ATTENTION_CELLS:
+        raise TooLargeError(
+            "The attention of this text over all its parts would be too large; send it in several requests.",
+            (FieldError("/text", f"has {len(source.ids)} tokens in {len(parts)} parts, too many for attention"),),
+        )
+    return Plan(request, source, parts, given)
+
+
+def _parts(source: Tokens, request: SummaryRequest, limit: int) -> tuple[range, ...]:
+    count = len(source.ids)
+    if request.truncation == "chunk":
+        return chunks(source, limit)
+    if count > limit and request.truncation == "error":
+        advice = 'shorten it, or send truncation "head" or "chunk"'
+        raise _invalid(FieldError("/text", f"has {count} tokens and the model reads {limit}; {advice}"))
+    return (range(min(count, limit)),)
+
+
+def _tokenize_given(model: Seq2SeqModel, summary: str) -> Tokens:
+    given = model.tokenize_summary(summary)
+    limit = model.info.limits.max_summary_tokens
+    if not given.ids:
+        raise _invalid(FieldError("/summary", "holds nothing that the model could write"))
+    if len(given.ids) > limit:
+        raise _invalid(FieldError("/summary", f"has {len(given.ids)} tokens and the model writes at most {limit}"))
+    return given
+
+
+def _text_errors(request: SummaryRequest) -> Iterator[FieldError]:
+    yield from _string_errors("/text", request.text)
+    if request.given is None:
+        return
+    yield from _string_errors("/summary", request.given)
+    if request.truncation == "chunk":
+        yield FieldError("/truncation", 'must be "head" or "error" when a summary is given: it belongs to one source')
+
+
+def _string_errors(pointer: str, text: str) -> Iterator[FieldError]:
+    if not text.strip():
+        yield FieldError(pointer, "must not be blank")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        yield FieldError(pointer, f"holds a lone surrogate at character {error.start}")
+
+
+def _option_errors(options: DecodingOptions, limits: Limits, max_rows: int) -> Iterator[FieldError]:
+    most_beams = min(limits.max_beams, max_rows)
+    if not 1 <= options.num_beams <= most_beams:
+        yield FieldError("/parameters/num_beams", f"must be between 1 and {most_beams}")
+    if not 1 <= options.max_length <= limits.max_summary_tokens:
+        yield FieldError("/parameters/max_length", f"must be between 1 and {limits.max_summary_tokens}")
+    if options.min_length < 0:
+        yield FieldError("/parameters/min_length", "must not be negative")
+    if options.min_length > options.max_length:
+        yield FieldError("/parameters/min_length", f"must not be greater than max_length, {options.max_length}")
+    if options.no_repeat_ngram_size < 0:
+        yield FieldError("/parameters/no_repeat_ngram_size", "must not be negative; 0 allows repetition")
+    if not math.fabs(options.length_penalty) <= LONGEST_LENGTH_PENALTY:
+        bound = f"{LONGEST_LENGTH_PENALTY:g}"
+        yield FieldError("/parameters/length_penalty", f"must be a number between -{bound} and {bound}")
+
+
+def _invalid(*errors: FieldError) -> InvalidRequestError:
+    detail = "; ".join(f"{error.pointer} {error.message}" for error in errors)
+    return InvalidRequestError(f"{detail}.", errors)

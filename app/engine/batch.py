@@ -1,0 +1,136 @@
+"""The running batch: encode those who join, step every live row once, let those who finished leave.
+
+Owned by one thread. An exception out of here says nothing about whose fault it is, and leaves the decoder's state
+unknown: the worker then drops the whole batch and finds out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from app.engine.job import Decoded, Job
+from app.engine.observer import EngineObserver
+from app.engine.trail import AttentionTrail
+from app.models.base import Memory, Seq2SeqModel, StepOutput
+from app.search import BeamSearch, CandidateSelector, ForcedDecoding, Found, Search
+
+# What a job came to: its outcome, or None when the model failed on this job alone.
+Outcome = tuple[Job, Decoded | None]
+
+
+@dataclass(slots=True)
+class _Running:
+    job: Job
+    slots: list[int]
+    search: Search
+    trail: AttentionTrail | None
+    joined: float
+    encode_seconds: float
+
+
+class RunningBatch:
+    """Live jobs, each in slots of its own."""
+
+    def __init__(
+        self, model: Seq2SeqModel, capacity: int, observer: EngineObserver, clock: Callable[[], float]
+    ) -> None:
+        self._model = model
+        self._state = model.open(capacity)
+        self._selector = CandidateSelector(model.info.special, model.info.limits.max_beams)
+        self._observer = observer
+        self._clock = clock
+        self._running: dict[Job, _Running] = {}
+
+    def join(self, newcomers: Sequence[tuple[Job, list[int]]]) -> list[Outcome]:
+        """Encode these jobs in one pass and start decoding them. Returns those that cannot be encoded."""
+        if not newcomers:
+            return []
+        joined = self._clock()
+        by_length = sorted(newcomers, key=lambda newcomer: newcomer[0].tokens)
+        memories = self._encode([job for job, _ in by_length])
+        seconds = self._clock() - joined
+        for job, slots in by_length:
+            if job in memories:
+                self._state.join(slots, memories[job])
+                self._running[job] = self._started(job, slots, joined, seconds)
+        self._observer.encoded(
+            sum(job.tokens for job, _ in by_length), by_length[-1][0].tokens * len(by_length), seconds
+        )
+        return [(job, None) for job, _ in by_length if job not in memories]
+
+    def step(self) -> list[Outcome]:
+        """Advance every live row by one token. Returns the jobs that are over, which have left."""
+        if not self._running:
+            return []
+        started = self._clock()
+        running = list(self._running.values())
+        written = [one.search.written() for one in running]
+        rows = [slot for one, tokens in zip(running, written, strict=True) for slot in one.slots[: len(tokens)]]
+        output = self._state.step(rows, [token for tokens in written for token in tokens])
+        outcomes = self._advance(running, output)
+        self._observer.stepped(len(rows), self._clock() - started)
+        return outcomes
+
+    def drop(self, job: Job) -> None:
+        """Take a job out before it is over, if it is in."""
+        running = self._running.pop(job, None)
+        if running:
+            self._state.leave(running.slots)
+
+    def _encode(self, jobs: Sequence[Job]) -> dict[Job, Memory]:
+        """The memories of all that can be encoded: together, or each on its own when the pass fails."""
+        try:
+            return dict(zip(jobs, self._model.encode([job.source for job in jobs]), strict=True))
+        except Exception:
+            if len(jobs) == 1:
+                return {}
+            return {job: memory for one in jobs for job, memory in self._encode([one]).items()}
+
+    def _advance(self, running: Sequence[_Running], output: StepOutput) -> list[Outcome]:
+        """Hand every search the answers for its own rows, and move rows to where their hypotheses went."""
+        asks = [one.search.asks() for one in running]
+        answers = self._selector.select(output.log_probabilities, list(chain.from_iterable(asks)))
+        over: list[Outcome] = []
+        moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
+        position = 0
+        for one, own in zip(running, asks, strict=True):
+            rows = slice(position, position + len(own))
+            position += len(own)
+            if any(answer.broken for answer in answers[rows]):
+                over.append((one.job, None))
+                continue
+            if one.trail:
+                one.trail.record(output, rows)
+            parents = one.search.advance(answers[rows])
+            moved += [(one.slots[row], one.slots[parent]) for row, parent in enumerate(parents) if row != parent]
+            self._tell_first_token(one.job)
+            if one.search.found:
+                over.append((one.job, self._decoded(one, one.search.found)))
+        for job, _ in over:
+            self.drop(job)
+        if moved:
+            self._state.reorder([slot for slot, _ in moved], [parent for _, parent in moved])
+        return over
+
+    def _decoded(self, one: _Running, found: Found) -> Decoded | None:
+        finished = self._clock()
+        if one.trail is None:
+            return Decoded(found, one.joined, one.encode_seconds, finished)
+        try:
+            weights, copied = one.trail.follow(found.hypothesis)
+        except ArithmeticError:
+            return None
+        return Decoded(found, one.joined, one.encode_seconds, finished, weights, copied)
+
+    def _tell_first_token(self, job: Job) -> None:
+        ticket = job.ticket
+        if ticket.first_token_seen or job.given:
+            return
+        ticket.first_token_seen = True
+        self._observer.first_token(self._clock() - ticket.submitted)
+
+    def _started(self, job: Job, slots: list[int], joined: float, encode_seconds: float) -> _Running:
+        request, special = job.ticket.plan.request, self._model.info.special
+        search: Search = ForcedDecoding(job.given.ids, special) if job.given else BeamSearch(request.options, special)
+        trail = AttentionTrail(job.source) if request.attention else None
+        return _Running(job, slots, search, trail, joined, encode_seconds)

@@ -1,0 +1,49 @@
+"""Where a long text is cut into parts: at the ends of sentences if possible, into parts of nearly equal length."""
+
+import math
+import re
+
+from app.models.base import Tokens
+
+# Parts are planned a little shorter than they may be, so that a cut can move to the end of a sentence.
+FILL = 0.9
+# How far from its ideal place, in parts of a part's length, a cut may move.
+REACH = 0.25
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’»)\]]*\s+$|[。！？][\"'”’»」』）]*\s*$|[\r\n]\s*$")
+
+
+def chunks(tokens: Tokens, limit: int) -> tuple[range, ...]:
+    """Ranges of at most `limit` tokens that cover the text in order; one range when it fits."""
+    count = len(tokens.ids)
+    if count <= limit:
+        return (range(count),)
+    number = math.ceil(count / max(1, math.floor(limit * FILL)))
+    ranges, start = [], 0
+    for left in range(number, 0, -1):
+        stop = _cut(tokens, start, left, limit)
+        ranges.append(range(start, stop))
+        start = stop
+    return tuple(ranges)
+
+
+def _cut(tokens: Tokens, start: int, left: int, limit: int) -> int:
+    """Where the part that begins at `start` stops, when the rest is to become `left` parts."""
+    rest = len(tokens.ids) - start
+    if left == 1:
+        return start + rest
+    ideal = rest / left
+    # What is left over must fit into the other parts, and give each of them a token.
+    lowest = max(1, rest - (left - 1) * limit, math.floor(ideal * (1 - REACH)))
+    highest = min(limit, rest - (left - 1), math.ceil(ideal * (1 + REACH)))
+    sizes = range(lowest, highest + 1)
+    return start + max(sizes, key=lambda size: (_quality(tokens, start + size), -abs(size - ideal), -size))
+
+
+def _quality(tokens: Tokens, position: int) -> int:
+    """How good it is to cut before this token: 3 a sentence ends, 2 a word ends, 1 a character ends, 0 within one."""
+    before, after = tokens.spans[position - 1].end, tokens.spans[position].start
+    if after < before:
+        return 0
+    if _SENTENCE_END.search(tokens.text[max(0, before - 4) : after]):
+        return 3
+    return 2 if any(character.isspace() for character in tokens.text[before:after]) else 1

@@ -1,0 +1,106 @@
+"""The engine's face: what routes, the command line and evaluation use. Texts go in, futures come out.
+
+engine = Engine(model, max_rows=64, max_queue=1024)
+engine.start()
+future, = engine.submit([SummaryRequest(text, model.info.defaults)])
+summary = future.result()
+engine.drain(grace=30)
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from app.engine.admission import plan
+from app.engine.job import Ticket
+from app.engine.observer import EngineObserver
+from app.engine.request import Summary, SummaryRequest
+from app.engine.worker import Worker
+from app.errors import DrainingError, ModelFailedError, OverloadedError, RequestError, TooLargeError
+from app.models.base import ModelInfo, Seq2SeqModel
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """One model, one worker thread, one bounded queue."""
+
+    def __init__(
+        self,
+        model: Seq2SeqModel,
+        *,
+        max_rows: int,
+        max_queue: int,
+        observer: EngineObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if max_rows < 1 or max_queue < 1:
+            raise ValueError("an engine needs at least one row and room for one text")
+        self._model = model
+        self._max_rows = max_rows
+        self._observer = observer or EngineObserver()
+        self._clock = clock
+        self._worker = Worker(model, max_rows, max_queue, self._observer, clock)
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._model.info
+
+    @property
+    def ready(self) -> bool:
+        """Started, its worker alive and stepping, and not draining."""
+        return self._worker.ready
+
+    def start(self) -> None:
+        """Start the worker thread."""
+        self._worker.start()
+
+    def submit(self, requests: Sequence[SummaryRequest]) -> list[Future[Summary]]:
+        """Tokenize and admit all of these texts, or none: OverloadedError, DrainingError, TooLargeError.
+
+        A text that is wrong on its own does not raise: its future holds the RequestError. Cancelling a future frees its
+        rows within one step. Tokenizing takes time: call from a thread.
+        """
+        submitted = self._clock()
+        try:
+            self._worker.check_accepting()
+            planned = [self._plan(request, submitted) for request in requests]
+            self._worker.admit([ticket for ticket in planned if isinstance(ticket, Ticket)])
+        except OverloadedError as error:
+            self._tell_refused("draining" if isinstance(error, DrainingError) else "queue_full", len(requests))
+            raise
+        except TooLargeError:
+            self._tell_refused("too_large", len(requests))
+            raise
+        return [entry.future if isinstance(entry, Ticket) else _failed(entry) for entry in planned]
+
+    def drain(self, grace: float) -> None:
+        """Unready at once; refuse new work; answer what was admitted within `grace` seconds; stop the worker.
+
+        What is left then fails with DrainingError. A second call never shortens the grace of the first.
+        """
+        self._worker.drain(grace)
+
+    def retry_after(self) -> int:
+        """Whole seconds, at least one, computed from the measured queue."""
+        return self._worker.retry_after()
+
+    def _plan(self, request: SummaryRequest, submitted: float) -> Ticket | RequestError:
+        try:
+            return Ticket(plan(self._model, request, self._max_rows), submitted, self._observer.cancelled)
+        except RequestError as error:
+            return error
+        except Exception as error:  # a tokenizer's failure belongs to its text alone
+            logger.error("a text could not be tokenized: %s", type(error).__name__)
+            return ModelFailedError("The model failed on this text; other texts are not affected.")
+
+    def _tell_refused(self, reason: str, texts: int) -> None:
+        for _ in range(texts):
+            self._observer.refused(reason)
+
+
+def _failed(error: RequestError) -> Future[Summary]:
+    future: Future[Summary] = Future()
+    future.set_exception(error)
+    return future

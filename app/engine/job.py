@@ -1,0 +1,113 @@
+"""What the worker runs and gives back: a ticket for each text, a job for each part of it that is decoded on its own."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.engine.request import Summary, SummaryRequest
+from app.errors import RequestError
+from app.models.base import Tokens
+from app.search import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A valid request, tokenized. `parts` are the ranges of the source's tokens that are decoded, one job each."""
+
+    request: SummaryRequest
+    source: Tokens
+    parts: tuple[range, ...]
+    given: Tokens | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The outcome of one job; moments in seconds, on the engine's clock.
+
+    weights: (summary tokens, source tokens of the part); copied: (summary tokens,); only where attention was asked for.
+    """
+
+    found: Found
+    joined: float
+    encode_seconds: float
+    finished: float
+    weights: NDArray[np.float32] | None = None
+    copied: NDArray[np.float32] | None = None
+
+
+class Ticket:
+    """One admitted text and the future its caller waits on.
+
+    The future stays pending until it is settled, once, by whoever comes first: so a caller can cancel it at any moment.
+    """
+
+    def __init__(self, plan: Plan, submitted: float, on_cancelled: Callable[[], None] = lambda: None) -> None:
+        self.plan = plan
+        self.submitted = submitted
+        self.deadline = submitted + plan.request.timeout
+        self.future: Future[Summary] = Future()
+        self.jobs = tuple(Job(self, part) for part in plan.parts)
+        self.first_token_seen = False
+        self._on_cancelled = on_cancelled
+        self._lock = threading.Lock()
+        self._settled = False
+
+    @property
+    def closed(self) -> bool:
+        """Answered, failed or cancelled: its jobs have nothing more to do."""
+        return self.future.done()
+
+    def answer(self, summary: Summary) -> None:
+        if self._settle():
+            self.future.set_result(summary)
+
+    def fail(self, error: RequestError) -> bool:
+        """Whether the caller was still waiting for an answer."""
+        wanted = self._settle()
+        if wanted:
+            self.future.set_exception(error)
+        return wanted
+
+    def _settle(self) -> bool:
+        """Whether an answer is wanted; true at most once."""
+        with self._lock:
+            if self._settled:
+                return False
+            self._settled = True
+        if self.future.set_running_or_notify_cancel():
+            return True
+        self._on_cancelled()
+        return False
+
+
+class Job:
+    """One source to decode; told apart by identity."""
+
+    def __init__(self, ticket: Ticket, part: range) -> None:
+        self.ticket = ticket
+        self.source = ticket.plan.source.ids[part.start : part.stop]
+        self.outcome: Decoded | None = None
+
+    @property
+    def given(self) -> Tokens | None:
+        return self.ticket.plan.given
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.given else self.ticket.plan.request.options.num_beams
+
+    @property
+    def tokens(self) -> int:
+        return len(self.source)
+
+    @property
+    def deadline(self) -> float:
+        return self.ticket.deadline
+
+    @property
+    def abandoned(self) -> bool:
+        return self.ticket.closed

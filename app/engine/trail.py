@@ -1,0 +1,50 @@
+"""The attention that was used while a source was decoded, kept until its winning hypothesis is known."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.models.base import StepOutput
+from app.search import Hypothesis
+
+
+class AttentionTrail:
+    """Every step's attention over one source for every live hypothesis, on the device, in the order of the steps."""
+
+    def __init__(self, source: Sequence[int]) -> None:
+        self._source = np.array(source)
+        self._weights: list[Tensor] = []  # (hypotheses, source) each
+        self._gates: list[Tensor] = []  # (hypotheses,) each; none without a copy mechanism
+
+    def record(self, output: StepOutput, rows: slice) -> None:
+        """Keep the part of a step that belongs to this source."""
+        self._weights.append(output.attention[rows, : len(self._source)].clone())
+        if output.copied is not None:
+            self._gates.append(output.copied[rows].clone())
+
+    def follow(self, winner: Hypothesis) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """(summary, source) weights and (summary,) copied shares of the hypothesis, along the rows that wrote it."""
+        if not winner.rows:
+            empty = np.zeros((0, len(self._source)), np.float32)
+            return empty, np.zeros(0, np.float32) if self._gates else None
+        weights = _along(self._weights, winner.rows)
+        if not np.isfinite(weights).all():
+            raise ArithmeticError("the attention is not finite")
+        return weights, self._copied(winner, weights) if self._gates else None
+
+    def _copied(self, winner: Hypothesis, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The share of each token's probability that came from copying it: (summary,)."""
+        same = np.array(winner.tokens)[:, None] == self._source[None, :]  # (summary, source)
+        attended = np.where(same, weights, 0.0).sum(1, dtype=np.float64)
+        probability = np.exp(np.array(winner.log_probabilities, np.float64))
+        shares: NDArray[np.float32] = np.clip(_along(self._gates, winner.rows) * attended / probability, 0.0, 1.0)
+        return shares.astype(np.float32)
+
+
+def _along(steps: Sequence[Tensor], rows: Sequence[int]) -> NDArray[np.float32]:
+    path = torch.stack([step[row] for step, row in zip(steps, rows, strict=False)])  # the end token's step is left out
+    array: NDArray[np.float32] = path.float().cpu().numpy()
+    return array

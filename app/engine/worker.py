@@ -1,0 +1,273 @@
+"""The worker: one thread that owns the device, and the lock between it and those who submit.
+
+It loops: let go of whoever left, take joiners, encode them, step every live row once, answer those who finished. With
+nothing to do it sleeps on a condition.
+
+When the model raises, or the thread itself dies, nobody can say whose fault it was. Decoding is deterministic, so
+every job that was live simply runs again from its source, half of them at a time, and the halves are halved until the
+guilty one stands alone. A thread that died is replaced.
+"""
+
+import logging
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from app.engine.assembly import assemble
+from app.engine.batch import Outcome, RunningBatch
+from app.engine.job import Decoded, Job, Ticket
+from app.engine.observer import EngineObserver
+from app.engine.scheduler import Scheduler, is_gone
+from app.errors import DeadlineExceededError, DrainingError, ModelFailedError, OverloadedError, TooLargeError
+from app.models.base import Seq2SeqModel
+
+logger = logging.getLogger(__name__)
+
+STALLED_SECONDS = 120.0  # no encoder pass or step takes this long: the worker hangs
+STOPPING_SECONDS = 10.0  # how long a stop waits for the step that is running
+MAX_IDLE_DEATHS = 3  # a thread that dies this often in a row with nothing to do will not recover
+
+
+class Worker:
+    """Runs tickets on one model. Everything public may be called from any thread."""
+
+    def __init__(
+        self,
+        model: Seq2SeqModel,
+        max_rows: int,
+        max_queue: int,
+        observer: EngineObserver,
+        clock: Callable[[], float],
+    ) -> None:
+        self._model = model
+        self._observer = observer
+        self._clock = clock
+        self._scheduler: Scheduler[Job] = Scheduler(max_rows, max_queue)
+        self._changed = threading.Condition()  # guards everything below, and the scheduler
+        self._outbox: deque[Outcome] = deque()  # jobs that have left and are not answered yet
+        self._thread: threading.Thread | None = None
+        self._draining = self._stopping = False
+        self._grace_end = -float("inf")
+        self._beat = clock()
+        self._idle_deaths = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work is accepted and served."""
+        with self._changed:
+            stalled = not self._idle and self._clock() - self._beat > STALLED_SECONDS
+            return self._accepting and not stalled
+
+    def start(self) -> None:
+        """Start the thread, once."""
+        with self._changed:
+            if self._thread is None and not self._stopping:
+                self._replace_thread()
+
+    def check_accepting(self) -> None:
+        """Raise unless new work is accepted."""
+        with self._changed:
+            if not self._accepting:
+                state = "stopping" if self._draining else "not running"
+                raise DrainingError(f"The service is {state}; send this again.", self._scheduler.retry_after())
+
+    def admit(self, tickets: Sequence[Ticket]) -> None:
+        """Queue all of these tickets, or raise and queue none."""
+        jobs = [job for ticket in tickets for job in ticket.jobs]
+        with self._changed:
+            self.check_accepting()
+            now = self._clock()
+            gone = self._scheduler.withdraw(now)
+            if self._idle:
+                self._beat = now
+            admitted = self._scheduler.admit(jobs, now)
+            waiting, retry_after = self._scheduler.waiting, self._scheduler.retry_after()
+            self._changed.notify_all()
+            self._observer.queue_changed(waiting)
+        self._expire(gone, admitted=False)
+        if not admitted:
+            self._refuse(len(jobs), waiting, retry_after)
+
+    def retry_after(self) -> int:
+        """Whole seconds until what waits now has probably been served."""
+        with self._changed:
+            return self._scheduler.retry_after()
+
+    def drain(self, grace: float) -> None:
+        """Refuse new work, answer all that was admitted within the grace, stop. A later call never shortens it."""
+        with self._changed:
+            self._draining = True
+            self._grace_end = max(self._grace_end, self._clock() + grace)
+            while self._alive and not self._idle and self._clock() < self._grace_end:
+                self._changed.wait(min(self._grace_end - self._clock(), threading.TIMEOUT_MAX))
+            left = self._scheduler.unfinished()
+            self._stopping = True
+            self._changed.notify_all()
+            thread = self._thread
+        for job in left:
+            job.ticket.fail(DrainingError("The service stopped before this text was summarized.", retry_after=1))
+        if thread and thread is not threading.current_thread():
+            thread.join(STOPPING_SECONDS)
+
+    # Refusing
+
+    @property
+    def _alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def _accepting(self) -> bool:
+        return self._alive and not self._draining and not self._stopping
+
+    @property
+    def _idle(self) -> bool:
+        return self._scheduler.idle and not self._outbox
+
+    def _refuse(self, texts: int, waiting: int, retry_after: int) -> None:
+        limit = self._scheduler.max_queue
+        if texts > limit:
+            raise TooLargeError(
+                f"{texts} texts, parts of long ones included, never fit the queue of {limit}; send fewer."
+            )
+        raise OverloadedError(f"{waiting} texts wait of at most {limit}, {texts} more do not fit.", retry_after)
+
+    # The thread
+
+    def _replace_thread(self) -> None:
+        self._thread = threading.Thread(target=self._main, name=f"precis-{self._model.info.name}", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        try:
+            with torch.inference_mode():
+                self._run()
+        except BaseException as error:  # the one place where the thread itself must not be lost
+            self._recover(error)
+
+    def _run(self) -> None:
+        batch = self._new_batch()
+        self._deliver()
+        while (newcomers := self._next_newcomers(batch)) is not None:
+            try:
+                self._finish(batch.join(newcomers))
+                self._finish(batch.step())
+            except Exception as error:
+                _log("a decoder pass failed; its texts run again in smaller groups", error)
+                batch = self._new_batch()
+                self._isolate()
+        with self._changed:
+            for job in self._scheduler.live:
+                batch.drop(job)
+                self._scheduler.leave(job)
+
+    def _new_batch(self) -> RunningBatch:
+        return RunningBatch(self._model, self._scheduler.max_rows, self._observer, self._clock)
+
+    def _next_newcomers(self, batch: RunningBatch) -> list[tuple[Job, list[int]]] | None:
+        """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
+        never_joined: list[Job] = []
+        joined: list[Job] = []
+        try:
+            with self._changed:
+                while self._idle and not self._stopping:
+                    self._changed.notify_all()  # whoever drains waits for this
+                    self._changed.wait()
+                if self._stopping:
+                    return None
+                now = self._beat = self._clock()
+                never_joined += self._scheduler.withdraw(now)
+                for job in self._scheduler.live:
+                    if is_gone(job, now):
+                        batch.drop(job)
+                        self._scheduler.leave(job)
+                        joined.append(job)
+                newcomers = self._scheduler.join()
+                self._tell_changes()
+                return newcomers
+        finally:
+            self._expire(never_joined, admitted=False)
+            self._expire(joined, admitted=True)
+
+    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+        """These jobs are over: free their rows, then answer."""
+        if not outcomes:
+            return
+        with self._changed:
+            self._idle_deaths = 0
+            for job, outcome in outcomes:
+                self._scheduler.leave(job)
+                self._outbox.append((job, outcome))
+            self._scheduler.served(len(outcomes), self._clock())
+            self._tell_changes()
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Answer what is in the outbox. An answer leaves it last, so that a thread's death loses none."""
+        while self._outbox:
+            self._answer(*self._outbox[0])
+            with self._changed:
+                self._outbox.popleft()
+
+    def _answer(self, job: Job, outcome: Decoded | None) -> None:
+        ticket = job.ticket
+        if outcome is None:
+            ticket.fail(ModelFailedError("The model failed on this text; other texts are not affected."))
+            return
+        job.outcome = outcome
+        outcomes = [job.outcome for job in ticket.jobs if job.outcome]
+        if len(outcomes) < len(ticket.jobs) or ticket.closed:
+            return
+        try:
+            summary = assemble(self._model, ticket.plan, outcomes, ticket.submitted)
+        except Exception as error:
+            _log("a summary could not be put together", error)
+            ticket.fail(ModelFailedError("The model's summary of this text cannot be read."))
+        else:
+            ticket.answer(summary)
+
+    def _expire(self, jobs: Sequence[Job], admitted: bool) -> None:
+        """Settle the tickets of jobs that were let go: their callers left, or their deadlines passed."""
+        for job in jobs:
+            timeout = job.ticket.plan.request.timeout
+            late = job.ticket.fail(DeadlineExceededError(f"The summary was not ready after {timeout:g} s."))
+            if late and not admitted:
+                self._observer.refused("deadline")
+
+    def _isolate(self) -> None:
+        """Send everything that was live round again in smaller groups; fail the one that was alone."""
+        with self._changed:
+            self._outbox.extend((job, None) for job in self._scheduler.isolate())
+            self._tell_changes()
+        self._deliver()
+
+    def _recover(self, error: BaseException) -> None:
+        """The last act of a thread that dies: lose nothing, and start another."""
+        _log("the worker died and is replaced", error)
+        self._observer.worker_restarted()
+        with self._changed:
+            self._idle_deaths = 0 if self._scheduler.live else self._idle_deaths + 1
+            self._outbox.extend((job, None) for job in self._scheduler.isolate())
+            if self._stopping:
+                return
+            if self._idle_deaths < MAX_IDLE_DEATHS:
+                self._replace_thread()
+                return
+            self._stopping = True
+            left = self._scheduler.unfinished()
+            self._changed.notify_all()
+        logger.critical("the worker died %d times with nothing to do; this model is given up", MAX_IDLE_DEATHS)
+        for job in left:
+            job.ticket.fail(DrainingError("This model does not run any more.", retry_after=1))
+
+    def _tell_changes(self) -> None:
+        self._observer.queue_changed(self._scheduler.waiting)
+        self._observer.rows_changed(self._scheduler.live_rows, self._scheduler.max_rows)
+
+
+def _log(event: str, error: BaseException) -> None:
+    """Where it happened, but not the error's own words: they may quote a text."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s: %s\n%s", event, type(error).__name__, frames)

@@ -1,0 +1,319 @@
+"""Greedy and beam search, one decoder step at a time, every row with its own options.
+
+The worker asks each search what it needs to know of its rows (`asks`), lets `CandidateSelector` read that off the
+whole batch in one go, and hands each search its own answers (`advance`). Beyond that batch-wide read a search is plain
+Python over its own numbers, so nothing in it can depend on who shares the batch.
+
+- Candidates of a row: `argmax` for a beam of one, else the best `2 * num_beams`, found by a `topk` whose K is the same
+  for every row of a model. Equal values are ordered by the lower token id.
+- Blocking (suppressed tokens, `min_length`, repeated n-grams) removes candidates and never renormalises: what is
+  recorded, summed and reported are the model's raw log-probabilities.
+- The end token is not counted by `min_length` and `max_length`. After `max_length` tokens one last step lets a
+  hypothesis end by itself (`stop`); one that does not is cut (`length`).
+- Ranking is that of Hugging Face `generate`: sum of log-probabilities / (tokens ** length_penalty), the end token
+  counted where it was written. Cut hypotheses compete with ended ones by the same number.
+- A beam stops early once `num_beams` hypotheses have ended and none of the live ones beats the worst of them at its
+  present length: Hugging Face's `early_stopping=False`.
+- A row that is left without any candidate is cut where it stands.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from app.models.base import DecodingOptions, Special
+
+# The smallest normal float32 as a logarithm: what a given token counts that the model cannot write at all.
+LOWEST_LOG_PROBABILITY = math.log(torch.finfo(torch.float32).tiny)
+
+Candidate = tuple[int, float]  # token id, raw log-probability
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a search wants to know of one row: its best `count` tokens, or the log-probability of the `wanted` one."""
+
+    count: int = 1
+    banned: tuple[int, ...] = ()
+    wanted: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A row's candidates, best first; none when all are blocked. `broken`: the model gave no distribution (NaN)."""
+
+    candidates: tuple[Candidate, ...]
+    broken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A summary so far. `rows[t]` is the row of its search, in step t, that wrote token t."""
+
+    tokens: tuple[int, ...] = ()
+    log_probabilities: tuple[float, ...] = ()
+    rows: tuple[int, ...] = ()
+    end_log_probability: float | None = None
+
+    @property
+    def scored(self) -> tuple[float, ...]:
+        """Every log-probability that was paid for, the end token's included."""
+        end = self.end_log_probability
+        return self.log_probabilities if end is None else (*self.log_probabilities, end)
+
+    def extended(self, token: int, log_probability: float, row: int) -> "Hypothesis":
+        return Hypothesis((*self.tokens, token), (*self.log_probabilities, log_probability), (*self.rows, row))
+
+    def ended(self, log_probability: float) -> "Hypothesis":
+        return Hypothesis(self.tokens, self.log_probabilities, self.rows, log_probability)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a search ended."""
+
+    hypothesis: Hypothesis
+    finish_reason: Literal["stop", "length", "given"]
+
+
+class Search(ABC):
+    """One source being decoded in `width` slots; slot i holds live hypothesis i."""
+
+    width: int
+    found: Found | None = None
+
+    @abstractmethod
+    def written(self) -> list[int]:
+        """The token that each live hypothesis wrote last."""
+
+    @abstractmethod
+    def asks(self) -> list[Ask]:
+        """What to read off each live row after the next step."""
+
+    @abstractmethod
+    def advance(self, answers: Sequence[Answer]) -> list[int]:
+        """Take one step: hypothesis i now continues from what slot `parents[i]` held. Empty when `found` is set."""
+
+
+class BeamSearch(Search):
+    """Beam search; a beam of one is greedy search."""
+
+    def __init__(self, options: DecodingOptions, special: Special) -> None:
+        self.width = options.num_beams
+        self._options = options
+        self._special = special
+        self._length = 0
+        self._live = [Hypothesis()]
+        self._ended: list[Hypothesis] = []  # the best `width`, best first
+
+    def written(self) -> list[int]:
+        return [hypothesis.tokens[-1] if hypothesis.tokens else self._special.start for hypothesis in self._live]
+
+    def asks(self) -> list[Ask]:
+        count = 1 if self.width == 1 else 2 * self.width
+        return [Ask(count, banned_tokens(hypothesis.tokens, self._options, self._special)) for hypothesis in self._live]
+
+    def advance(self, answers: Sequence[Answer]) -> list[int]:
+        ranked = self._rank(answers)
+        self._end([choice for choice in ranked[: self.width] if choice.token == self._special.end])
+        if self._length == self._options.max_length:
+            ended_rows = {choice.row for choice in ranked[: self.width] if choice.token == self._special.end}
+            return self._conclude([live for row, live in enumerate(self._live) if row not in ended_rows])
+        grown = [choice for choice in ranked if choice.token != self._special.end][: self.width]
+        if not grown:
+            return self._conclude([] if self._ended else self._live)
+        return self._grow(grown)
+
+    def _rank(self, answers: Sequence[Answer]) -> list["_Choice"]:
+        """Every extension of every live hypothesis, the best `2 * width`; ties by row, then by token id."""
+        choices = [
+            _Choice(-(sum(hypothesis.log_probabilities) + log_probability), row, token, log_probability)
+            for row, (hypothesis, answer) in enumerate(zip(self._live, answers, strict=True))
+            for token, log_probability in answer.candidates
+        ]
+        return sorted(choices)[: 2 * self.width]
+
+    def _end(self, choices: Sequence["_Choice"]) -> None:
+        ended = [self._live[choice.row].ended(choice.log_probability) for choice in choices]
+        self._ended = sorted(self._ended + ended, key=self._penalised, reverse=True)[: self.width]
+
+    def _grow(self, choices: Sequence["_Choice"]) -> list[int]:
+        self._live = [
+            self._live[choice.row].extended(choice.token, choice.log_probability, choice.row) for choice in choices
+        ]
+        self._length += 1
+        best_live = max(self._penalised(hypothesis) for hypothesis in self._live)
+        if len(self._ended) == self.width and self._penalised(self._ended[-1]) >= best_live:
+            return self._conclude([])
+        return [choice.row for choice in choices]
+
+    def _conclude(self, cut: Sequence[Hypothesis]) -> list[int]:
+        best = max([*self._ended, *cut], key=self._penalised)
+        self.found = Found(best, "length" if best.end_log_probability is None else "stop")
+        return []
+
+    def _penalised(self, hypothesis: Hypothesis) -> float:
+        return penalised_score(hypothesis.scored, self._options.length_penalty)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Choice:
+    """One extension of one live hypothesis; sorts best first."""
+
+    cost: float
+    row: int
+    token: int
+    log_probability: float
+
+
+class ForcedDecoding(Search):
+    """Writes a given summary and its end token, whatever the model would have preferred (teacher forcing)."""
+
+    width = 1
+
+    def __init__(self, given: Sequence[int], special: Special) -> None:
+        self._given = tuple(given)
+        self._special = special
+        self._hypothesis = Hypothesis()
+
+    def written(self) -> list[int]:
+        tokens = self._hypothesis.tokens
+        return [tokens[-1] if tokens else self._special.start]
+
+    def asks(self) -> list[Ask]:
+        position = len(self._hypothesis.tokens)
+        return [Ask(wanted=self._given[position] if position < len(self._given) else self._special.end)]
+
+    def advance(self, answers: Sequence[Answer]) -> list[int]:
+        ((token, log_probability),) = answers[0].candidates
+        log_probability = max(log_probability, LOWEST_LOG_PROBABILITY)
+        if len(self._hypothesis.tokens) == len(self._given):
+            self.found = Found(self._hypothesis.ended(log_probability), "given")
+            return []
+        self._hypothesis = self._hypothesis.extended(token, log_probability, row=0)
+        return [0]
+
+
+def penalised_score(log_probabilities: Sequence[float], length_penalty: float) -> float:
+    """What hypotheses are ranked by. An empty one, which only a row without a single candidate ends with, scores 0."""
+    return sum(log_probabilities) / math.pow(max(len(log_probabilities), 1), length_penalty)
+
+
+def banned_tokens(tokens: Sequence[int], options: DecodingOptions, special: Special) -> tuple[int, ...]:
+    """What a hypothesis may not write next."""
+    banned = repeated_ngram_tokens(tokens, options.no_repeat_ngram_size)
+    return (special.end, *banned) if len(tokens) < options.min_length else banned
+
+
+def repeated_ngram_tokens(tokens: Sequence[int], size: int) -> tuple[int, ...]:
+    """Tokens that would complete an n-gram of this size for the second time; none for a size of 0."""
+    if size < 1 or len(tokens) < size:
+        return ()
+    beginning = tuple(tokens[len(tokens) - size + 1 :])
+    ngrams = (tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1))
+    return tuple({ngram[-1] for ngram in ngrams if ngram[:-1] == beginning})
+
+
+class CandidateSelector:
+    """Reads what every search asks off one step's log-probabilities, with a single copy to the host."""
+
+    def __init__(self, special: Special, max_beams: int) -> None:
+        self._suppressed = special.suppressed
+        # One more than the widest beam needs: it shows whether equal values reach across the boundary.
+        self._count = 2 * max_beams + 1
+
+    def select(self, log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
+        """log_probabilities: (rows, vocabulary), raw; one ask and one answer for each row."""
+        scores = self._blocked(log_probabilities, asks)
+        forced = [row for row, ask in enumerate(asks) if ask.wanted is not None]
+        greedy = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count == 1]
+        beams = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count > 1]
+        readings = [
+            *([_read_wanted(log_probabilities, forced, asks)] if forced else []),
+            *([_read_best(scores, greedy)] if greedy else []),
+            *([_read_top(scores, beams, min(self._count, scores.shape[1]))] if beams else []),
+        ]
+        peaks, candidates = _to_host(log_probabilities.amax(1), readings)
+        for row in beams:
+            if _reaches_across(candidates[row], asks[row].count) and len(candidates[row]) < scores.shape[1]:
+                candidates[row] = _sorted_candidates(scores[row], asks[row].count)
+        return [
+            Answer(_ordered(candidates[row], asks[row]), broken=not -math.inf < peaks[row] < math.inf)
+            for row in range(len(asks))
+        ]
+
+    def _blocked(self, log_probabilities: Tensor, asks: Sequence[Ask]) -> Tensor:
+        """A copy in which whatever a row may not write is minus infinity."""
+        device = log_probabilities.device
+        suppressed = torch.tensor(self._suppressed, dtype=torch.long, device=device)
+        scores = log_probabilities.index_fill(1, suppressed, -math.inf)
+        pairs = [(row, token) for row, ask in enumerate(asks) for token in ask.banned]
+        if pairs:
+            rows, tokens = torch.tensor(pairs, device=device).unbind(1)
+            scores[rows, tokens] = -math.inf
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Candidates of some rows, still on the device. ids, values: (len(rows), any)."""
+
+    rows: list[int]
+    ids: Tensor
+    values: Tensor
+
+
+def _read_wanted(log_probabilities: Tensor, rows: list[int], asks: Sequence[Ask]) -> _Reading:
+    ids = torch.tensor([[asks[row].wanted] for row in rows], device=log_probabilities.device)
+    return _Reading(rows, ids, log_probabilities[rows].gather(1, ids))
+
+
+def _read_best(scores: Tensor, rows: list[int]) -> _Reading:
+    chosen = scores[rows]
+    ids = chosen.argmax(1, keepdim=True)  # the first, that is the lowest id, of equals
+    return _Reading(rows, ids, chosen.gather(1, ids))
+
+
+def _read_top(scores: Tensor, rows: list[int], count: int) -> _Reading:
+    values, ids = scores[rows].topk(count, dim=1)  # equals come in any order: the host puts them right
+    return _Reading(rows, ids, values)
+
+
+def _to_host(peaks: Tensor, readings: Sequence[_Reading]) -> tuple[list[float], dict[int, list[Candidate]]]:
+    """float64 holds float32 values and token ids alike exactly, so that one copy carries both."""
+    tensors = [peaks, *(tensor for reading in readings for tensor in (reading.ids, reading.values))]
+    numbers: Iterator[float] = iter(torch.cat([tensor.reshape(-1).double() for tensor in tensors]).tolist())
+    peak_values = list(islice(numbers, len(peaks)))
+    candidates = {}
+    for reading in readings:
+        width = reading.ids.shape[1]
+        ids = list(islice(numbers, reading.ids.numel()))
+        values = list(islice(numbers, reading.values.numel()))
+        for number, row in enumerate(reading.rows):
+            part = slice(number * width, (number + 1) * width)
+            candidates[row] = [(int(token), value) for token, value in zip(ids[part], values[part], strict=True)]
+    return peak_values, candidates
+
+
+def _reaches_across(candidates: Sequence[Candidate], count: int) -> bool:
+    """Whether the last candidate needed has an equal at the very end, so that others like it may have been left out."""
+    return len(candidates) > count and candidates[count - 1][1] == candidates[-1][1] > -math.inf
+
+
+def _sorted_candidates(scores: Tensor, count: int) -> list[Candidate]:
+    """The same, the slow and exact way: equals stay in the order of their ids. scores: (vocabulary,)."""
+    values, ids = scores.sort(descending=True, stable=True)
+    return list(zip(ids[:count].tolist(), values[:count].tolist(), strict=True))
+
+
+def _ordered(candidates: Sequence[Candidate], ask: Ask) -> tuple[Candidate, ...]:
+    if ask.wanted is not None:
+        return tuple(candidates)
+    possible = [(token, value) for token, value in candidates if value > -math.inf]
+    return tuple(sorted(possible, key=lambda candidate: (-candidate[1], candidate[0]))[: ask.count])
