@@ -49,10 +49,10 @@ format: $(DEV) ## rewrite the code as `make check` wants it
 	$(VENV)/bin/ruff format
 
 train: $(TRAIN) ## train a small model on the committed sample, in five minutes
-	$(PY) -m training.train $(ARGS)
+	$(PY) -m training run --data training/sample/train.jsonl.zst --name sample $(ARGS)
 
 evaluate: $(TRAIN) ## ROUGE of a checkpoint beside the lead baselines
-	$(PY) -m training.evaluate $(ARGS)
+	$(PY) -m training evaluate --data training/sample/test.jsonl.zst $(ARGS)
 
 bench: $(SERVE) ## measure the service's speed on this machine
 	$(PY) -m benchmarks $(ARGS)
