@@ -24,13 +24,22 @@ class Pair:
     summary: str
 
 
+def file_of(spec: str) -> Path:
+    """The file of `PATH` or `PATH:ROWS`."""
+    return _parse(spec)[0]
+
+
+def _parse(spec: str) -> tuple[Path, int | None]:
+    name, _, count = spec.rpartition(":")
+    return (Path(name), int(count)) if name and count.isdigit() else (Path(spec), None)
+
+
 def read(spec: str) -> Iterator[Pair]:
     """Rows of `PATH` or `PATH:ROWS`, JSON lines with `text` and `summary`, plain or .zst.
 
     Raises ValueError with the line's number when a row is not such an object.
     """
-    name, _, count = spec.rpartition(":")
-    path, limit = (Path(name), int(count)) if name and count.isdigit() else (Path(spec), None)
+    path, limit = _parse(spec)
     opened = path.open("rb")
     stream = zstandard.ZstdDecompressor().stream_reader(opened) if path.suffix == ".zst" else opened
     with opened, io.TextIOWrapper(stream, encoding="utf-8") as lines:
@@ -71,6 +80,10 @@ class Packed:
     def summary(self, row: int) -> NDArray[np.uint16]:
         return self.summary_ids[self.summary_starts[row] : self.summary_starts[row + 1]]
 
+    def select(self, rows: NDArray[np.int64]) -> "Packed":
+        """These rows, in this order."""
+        return end_to_end([self.source(row) for row in rows], [self.summary(row) for row in rows])
+
     def save(self, path: Path) -> None:
         np.savez(path, **{name: getattr(self, name) for name in self.__slots__})
 
@@ -93,6 +106,11 @@ def pack(pairs: Iterator[Pair], tokenizer: Tokenizer, max_source: int, max_summa
                 summaries.append(np.array(summary, dtype=np.uint16))
     if not sources:
         raise ValueError("no usable pair: every row has an empty text or summary, or a summary over the limit")
+    return end_to_end(sources, summaries)
+
+
+def end_to_end(sources: list[NDArray[np.uint16]], summaries: list[NDArray[np.uint16]]) -> Packed:
+    """Rows, packed."""
     return Packed(np.concatenate(sources), _starts(sources), np.concatenate(summaries), _starts(summaries))
 
 

@@ -1,11 +1,81 @@
 """From JSON lines to a run folder: a vocabulary and packed token ids."""
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from app.models.lstm.tokenizer import Tokenizer
-from training.data import Pair, pack, read
+from training.data import Packed, Pair, file_of, pack, read
+
+HELD_OUT = 0.05
+MOST_HELD_OUT = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Pairs to train on and to validate with; tokens in the vocabulary."""
+
+    training: int
+    validation: int
+    vocabulary: int
+
+
+def prepare(
+    run: Path,
+    train: Sequence[str],
+    valid: Sequence[str] = (),
+    *,
+    vocabulary_size: int = 16_000,
+    max_source: int = 400,
+    max_summary: int = 64,
+    seed: int = 1,
+) -> Prepared:
+    """Write `tokenizer.json`, `train.npz` and `valid.npz` into `run`, or find them there from before.
+
+    Without validation data some of the training pairs are held out.
+
+    Raises ValueError when the folder was prepared from other data or settings.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    identity = _identity(train, valid, vocabulary_size, max_source, max_summary, seed)
+    record = run / "prepared.json"
+    if not record.exists():
+        _prepare(run, train, valid, vocabulary_size, max_source, max_summary, seed)
+        record.write_text(identity, encoding="utf-8")
+    elif record.read_text(encoding="utf-8") != identity:
+        raise ValueError(f"{run} was prepared from other data or settings; remove it or choose another name")
+    training, validation = (Packed.load(run / f"{name}.npz") for name in ("train", "valid"))
+    return Prepared(len(training), len(validation), Tokenizer.load(run / "tokenizer.json").vocabulary_size)
+
+
+def _prepare(
+    run: Path, train: Sequence[str], valid: Sequence[str], vocabulary: int, max_source: int, max_summary: int, seed: int
+) -> None:
+    tokenizer = Tokenizer.train(_sides(read_all(train)), vocabulary)
+    tokenizer.save(run / "tokenizer.json")
+    training = pack(read_all(train), tokenizer, max_source, max_summary)
+    if valid:
+        validation = pack(read_all(valid), tokenizer, max_source, max_summary)
+    else:
+        training, validation = hold_out(training, seed)
+    training.save(run / "train.npz")
+    validation.save(run / "valid.npz")
+
+
+def hold_out(packed: Packed, seed: int) -> tuple[Packed, Packed]:
+    """Training and validation rows, drawn at random.
+
+    Raises ValueError when there are fewer than two pairs.
+    """
+    if len(packed) < 2:
+        raise ValueError("one pair is not enough to train on and to validate with")
+    count = max(1, min(MOST_HELD_OUT, int(len(packed) * HELD_OUT)))
+    order = np.random.default_rng(seed).permutation(len(packed))
+    return packed.select(np.sort(order[count:])), packed.select(np.sort(order[:count]))
 
 
 def read_all(specs: Sequence[str]) -> Iterator[Pair]:
@@ -13,33 +83,13 @@ def read_all(specs: Sequence[str]) -> Iterator[Pair]:
     return itertools.chain.from_iterable(read(spec) for spec in specs)
 
 
-def prepare(
-    run: Path,
-    train: Sequence[str],
-    valid: Sequence[str],
-    *,
-    vocabulary_size: int = 16_000,
-    max_source: int = 400,
-    max_summary: int = 64,
-) -> dict[str, int]:
-    """Write `tokenizer.json`, `train.npz` and `valid.npz` into `run`; how many pairs each holds.
-
-    An existing `tokenizer.json` is kept, so that more data can be prepared for a vocabulary that is already in use.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / "tokenizer.json"
-    if not path.exists():
-        Tokenizer.train(_sides(read_all(train)), vocabulary_size).save(path)
-    tokenizer = Tokenizer.load(path)
-    counts = {}
-    for name, specs in (("train", train), ("valid", valid)):
-        packed = pack(read_all(specs), tokenizer, max_source, max_summary)
-        packed.save(run / f"{name}.npz")
-        counts[name] = len(packed)
-    return counts
-
-
 def _sides(pairs: Iterable[Pair]) -> Iterator[str]:
     for pair in pairs:
         yield pair.text
         yield pair.summary
+
+
+def _identity(train: Sequence[str], valid: Sequence[str], *settings: int) -> str:
+    """What a prepared folder depends on: names and sizes of the files, and the settings."""
+    files = [[(spec, file_of(spec).stat().st_size) for spec in specs] for specs in (train, valid)]
+    return json.dumps({"files": files, "settings": settings})

@@ -22,6 +22,7 @@ from training.data import Batch, Packed, collate, plan_epoch
 from training.export import Card, export
 from training.loss import copy_loss
 
+PROGRESS = ("step", "pairs", "seconds", "best", "loss_sum", "token_sum")
 MATRIX_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -124,6 +125,7 @@ class Trainer:
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.step, self.pairs, self.seconds, self.best = 0, 0, 0.0, math.inf
+        self.loss_sum, self.token_sum = 0.0, 0  # since the curve's last record
         self.curve: list[Record] = []
         self.steps_per_epoch = len(self._plan(0))
         self.total = max(1, round(config.epochs * self.steps_per_epoch))
@@ -144,19 +146,17 @@ class Trainer:
     def fit(self) -> float:
         """Train to the end; the best validation loss."""
         last_save = last_time = time.monotonic()
-        loss_sum, token_sum = 0.0, 0
         with _progress() as progress:
             task = progress.add_task("training", total=self.total, completed=self.step, loss=math.nan, rate=0.0)
             for batch in self._batches():
                 loss, tokens = self._update(batch.to(self.device))
-                loss_sum, token_sum = loss_sum + loss, token_sum + tokens
+                self.loss_sum, self.token_sum = self.loss_sum + loss, self.token_sum + tokens
                 self.step, self.pairs = self.step + 1, self.pairs + len(batch.lengths)
                 now = time.monotonic()
                 self.seconds, last_time = self.seconds + now - last_time, now
                 if self.step % 20 == 0 or self.step == self.total:
-                    self._record(loss_sum / token_sum)
-                    progress.update(task, loss=loss_sum / token_sum, rate=self.pairs / self.seconds)
-                    loss_sum, token_sum = 0.0, 0
+                    self._record(self.loss_sum / self.token_sum)
+                    progress.update(task, loss=self.curve[-1].training_loss, rate=self.pairs / self.seconds)
                     if not progress.console.is_terminal:
                         self._tell()
                 progress.update(task, completed=self.step)
@@ -183,6 +183,7 @@ class Trainer:
     def _record(self, loss: float) -> None:
         rate = learning_rate(self.config, self.step, self.total)
         self.curve.append(Record(self.step, self.pairs, round(self.seconds, 1), rate, loss))
+        self.loss_sum, self.token_sum = 0.0, 0
 
     def _tell(self) -> None:
         last = self.curve[-1]
@@ -194,7 +195,7 @@ class Trainer:
         """The best checkpoint by validation loss goes to the model store."""
         loss = validate(self.model, self.validation, self.config, self.device, self.dtype)
         if not self.curve or self.curve[-1].step != self.step:
-            self._record(math.nan)
+            self._record(self.loss_sum / self.token_sum)
         self.curve[-1].validation_loss = loss
         print(f"step {self.step}: validation loss {loss:.4f}", flush=True)
         if loss < self.best:
@@ -205,13 +206,14 @@ class Trainer:
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": {"step": self.step, "pairs": self.pairs, "seconds": self.seconds, "best": self.best},
+            "progress": {name: getattr(self, name) for name in PROGRESS},
             "curve": [dataclasses.asdict(record) for record in self.curve],
             "config": json.dumps(dataclasses.asdict(self.config)),
         }
         draft = self.run / "state.pt.tmp"
         torch.save(state, draft)
         os.replace(draft, self.run / "state.pt")
+        print(f"saved step {self.step}/{self.total}", flush=True)
         write_curve(self.curve, self.run / "curve.csv")
         draw(self.curve, self.run / "curve.png")
 
@@ -222,8 +224,8 @@ class Trainer:
             raise ValueError(f"{self.run} holds a run of another network ({before}); use another folder")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for name, value in state["progress"].items():
-            setattr(self, name, value)
+        for name in PROGRESS:
+            setattr(self, name, state["progress"].get(name, 0))
         self.curve = [Record(**record) for record in state["curve"]]
 
 

@@ -1,0 +1,109 @@
+"""Training goes on from a kill as if nothing had happened, and publishes what it learned."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.models.checkpoint import sha256, verify
+from app.models.lstm.network import NetworkConfig
+from app.models.registry import available, load
+from tests.training.corpus import write_corpus
+from training.prepare import prepare
+from training.train import TrainingConfig, learning_rate
+
+SMALL = ("--vocabulary=300", "--embedding=16", "--encoder=16", "--decoder=24", "--key=8", "--max-source=40")
+RUN = ("--epochs=3", "--batch-pairs=16", "--warmup-steps=5", "--validate-every=7", "--max-summary=40", *SMALL)
+STEPS = 36
+
+
+def command(folder: Path, name: str, *options: str) -> list[str]:
+    paths = [f"--store={folder / 'store'}", f"--runs={folder / 'runs'}", f"--name={name}"]
+    return [sys.executable, "-m", "training", "run", f"--data={folder / 'rows.jsonl'}", *paths, *RUN, *options]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_killed_run_resumes_to_the_very_same_weights(tmp_path: Path, precision: str) -> None:
+    write_corpus(tmp_path / "rows.jsonl", 200)
+    options = (f"--precision={precision}", "--save-seconds=0")
+    subprocess.run(command(tmp_path, "whole", *options), check=True, capture_output=True)
+    killed = 0
+    for line in (":7", ":20"):
+        # The run tells every step that it saved; the kill comes in the middle of a later one.
+        wanted = f"saved step {line[1:]}/"
+        with subprocess.Popen(command(tmp_path, "broken", *options), stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for said in process.stdout:
+                if said.startswith(wanted):
+                    process.send_signal(signal.SIGKILL)
+                    killed += 1
+                    break
+    assert killed == 2
+    subprocess.run(command(tmp_path, "broken", *options), check=True, capture_output=True)
+    whole, broken = (
+        torch.load(tmp_path / "runs" / name / "state.pt", weights_only=True) for name in ("whole", "broken")
+    )
+    assert whole["progress"]["step"] == broken["progress"]["step"] == STEPS
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, broken["model"][name]), name
+    strip = [[{**record, "seconds": 0} for record in state["curve"]] for state in (whole, broken)]
+    assert strip[0] == strip[1]
+    published = [tmp_path / "store" / name / "model.safetensors" for name in ("whole", "broken")]
+    assert sha256(published[0]) == sha256(published[1])
+
+
+def test_three_commands_from_ones_own_rows_to_a_served_checkpoint(tmp_path: Path) -> None:
+    """The README's recipe, smaller: train, evaluate, serve (here: load) as `mine`."""
+    write_corpus(tmp_path / "rows.jsonl", 600)
+    options = ("--epochs=16", "--learning-rate=5e-3", "--num-beams=2", "--validate-every=100")
+    done = subprocess.run(command(tmp_path, "mine", *options), check=True, capture_output=True, text=True)
+    assert "best validation loss" in done.stdout
+    assert available(tmp_path / "store") == ["mine"]
+    verify(tmp_path / "store" / "mine")
+    model = load(tmp_path / "store", "mine")
+    assert model.info.defaults.num_beams == 2
+    assert {path.name for path in (tmp_path / "runs" / "mine").iterdir()} >= {"curve.csv", "curve.png", "state.pt"}
+
+    data = write_corpus(tmp_path / "test.jsonl", 60, seed=1)
+    written = tmp_path / "written.jsonl"
+    evaluated = subprocess.run(
+        [sys.executable, "-m", "training", "evaluate", f"--data={data}", "--name=mine", f"--store={tmp_path / 'store'}"]
+        + ["--samples=2", f"--output={written}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "first 8 words" in evaluated.stdout
+    assert "mine, greedy" in evaluated.stdout
+    expected = [json.loads(line)["summary"] for line in data.read_text(encoding="utf-8").splitlines()]
+    summaries = [json.loads(line)["summary"] for line in written.read_text(encoding="utf-8").splitlines()]
+    exact = sum(one == other for one, other in zip(expected, summaries, strict=True))
+    assert exact >= 30, list(zip(expected, summaries, strict=True))[:10]
+
+
+def test_a_folder_prepared_from_other_data_is_refused(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "rows.jsonl", 50)
+    prepare(tmp_path / "run", [str(tmp_path / "rows.jsonl")], vocabulary_size=300)
+    write_corpus(tmp_path / "rows.jsonl", 60)
+    with pytest.raises(ValueError, match="prepared from other data"):
+        prepare(tmp_path / "run", [str(tmp_path / "rows.jsonl")], vocabulary_size=300)
+
+
+def test_wrong_data_ends_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "only"}\n', encoding="utf-8")
+    done = subprocess.run(command(tmp_path, "mine"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("training: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_rate_warms_up_to_its_peak_and_ends_at_zero() -> None:
+    config = TrainingConfig(NetworkConfig(300), learning_rate=1.0, warmup_steps=10)
+    rates = [learning_rate(config, step, 110) for step in range(111)]
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[110] == 0.0

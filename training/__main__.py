@@ -1,0 +1,112 @@
+"""`python -m training`: train on any JSON lines of text and summary, and evaluate what came out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.errors import PrecisError
+from app.models.base import DecodingOptions, Limits
+from app.models.lstm.network import NetworkConfig
+from training.evaluate import evaluate, report
+from training.export import Card
+from training.prepare import prepare
+from training.train import Trainer, TrainingConfig
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Data = Annotated[list[str], typer.Option(help="JSON lines with `text` and `summary`, plain or .zst: PATH or PATH:ROWS.")]
+Store = Annotated[Path, typer.Option(help="Model store: the folder that holds checkpoints.")]
+Name = Annotated[str, typer.Option(help="Name of the checkpoint in the store, and of the run's folder.")]
+
+
+@app.command()
+def run(
+    data: Data,
+    name: Name,
+    valid: Annotated[list[str], typer.Option(help="Validation rows; without it 5 % of the data are held out.")] = [],  # noqa: B006
+    store: Store = Path("model_store"),
+    runs: Annotated[Path, typer.Option(help="Where runs keep what they need to be resumed.")] = Path("runs"),
+    vocabulary: Annotated[int, typer.Option(min=300, max=65_000)] = 16_000,
+    embedding: int = 256,
+    encoder: Annotated[int, typer.Option(help="Size of each direction of the encoder.")] = 256,
+    encoder_layers: int = 1,
+    decoder: int = 512,
+    key: int = 256,
+    dropout: float = 0.1,
+    max_source: Annotated[int, typer.Option(help="Source tokens that the model reads.")] = 400,
+    max_summary: Annotated[int, typer.Option(help="Tokens of the longest summary.")] = 64,
+    epochs: float = 1.0,
+    batch_pairs: int = 64,
+    learning_rate: float = 1.5e-3,
+    warmup_steps: int = 300,
+    validate_every: int = 1000,
+    save_seconds: Annotated[float, typer.Option(help="Time between saves of the run's state.")] = 120.0,
+    seed: int = 1,
+    device: str = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16: type of matrix products.")] = "auto",
+    language: Annotated[str, typer.Option(help="Of the summaries, as a BCP 47 tag.")] = "en",
+    description: str = "",
+    num_beams: Annotated[int, typer.Option(help="Default of the checkpoint, as are the next three.")] = 4,
+    max_length: int = 32,
+    length_penalty: float = 1.0,
+    no_repeat_ngram_size: int = 3,
+) -> None:
+    """Prepare, train (or go on with) and publish a checkpoint; the best one by validation loss is always in the store."""
+    folder = runs / name
+    counts = prepare(
+        folder, data, valid, vocabulary_size=vocabulary, max_source=max_source, max_summary=max_summary, seed=seed
+    )
+    print(f"{counts.training} pairs to train on, {counts.validation} to validate, {counts.vocabulary} tokens")
+    network = NetworkConfig(counts.vocabulary, embedding, encoder, encoder_layers, decoder, key, dropout)
+    config = TrainingConfig(
+        network,
+        epochs=epochs,
+        batch_pairs=batch_pairs,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        validate_every=validate_every,
+        save_seconds=save_seconds,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
+    described = description or f"Trained on {', '.join(Path(spec).name for spec in data)}."
+    card = Card(
+        language,
+        described,
+        Limits(max_source, max_summary),
+        DecodingOptions(num_beams, min(max_length, max_summary), 0, length_penalty, no_repeat_ngram_size),
+        f"# {name}\n\n{described}\n\n{counts.training} pairs, {epochs} epochs, seed {seed}.\n",
+    )
+    best = Trainer(folder, config, store / name, card).fit()
+    print(f"best validation loss {best:.4f}; the checkpoint is {store / name}, its curve {folder / 'curve.png'}")
+
+
+@app.command(name="evaluate")
+def evaluate_command(
+    data: Data,
+    name: Name = "news-en",
+    store: Store = Path("model_store"),
+    num_beams: Annotated[int | None, typer.Option(help="Instead of the checkpoint's own default.")] = None,
+    precision: str = "auto",
+    device: str = "auto",
+    max_rows: Annotated[int, typer.Option(help="Live decoder rows.")] = 64,
+    samples: Annotated[int, typer.Option(help="Summaries to print for reading.")] = 20,
+    output: Annotated[Path | None, typer.Option(help="Write every summary here, as JSON lines.")] = None,
+) -> None:
+    """ROUGE-1/2/L (F1, stemmed) of a checkpoint, greedy and with its default options, beside lead baselines."""
+    for spec in data:
+        result = evaluate(spec, store, name, num_beams=num_beams, precision=precision, device=device, max_rows=max_rows)
+        report(result, samples, output)
+
+
+def main() -> None:
+    try:
+        app()
+    except (PrecisError, ValueError, OSError) as error:
+        raise SystemExit(f"training: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
