@@ -189,8 +189,8 @@ class FakeModel(Seq2SeqModel):
 
     @property
     def occupied(self) -> int:
-        """Slots in use in all states ever opened: 0 when nothing leaks."""
-        return sum(state.occupied for state in self.states)
+        """Slots in use in the newest state: 0 when nothing leaks. After a failure the worker opens a new one."""
+        return self.states[-1].occupied if self.states else 0
 
     def tokenize(self, text: str) -> Tokens:
         matches = list(_TOKEN.finditer(text))

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from app.alignment import Attention
 from app.engine.job import Decoded, Plan
-from app.engine.request import Attention, FinishReason, Part, SourceUse, Summary, Timing
+from app.engine.request import FinishReason, Part, SourceUse, Summary, Timing
 from app.models.base import Seq2SeqModel, Span, Tokens
 
 SEPARATOR = " "

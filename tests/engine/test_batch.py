@@ -1,0 +1,62 @@
+"""The running batch step by step, without a thread."""
+
+from app.engine.batch import RunningBatch
+from app.engine.job import Job, Plan, Ticket
+from app.engine.observer import EngineObserver
+from app.engine.request import SummaryRequest
+from app.models.base import DecodingOptions
+from tests.engine.running import Clock
+from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel
+
+
+def job(model: FakeModel, text: str, beams: int = 2, length: int = 4) -> Job:
+    tokens = model.tokenize(text)
+    request = SummaryRequest(text, DecodingOptions(beams, length, min_length=length))
+    return Ticket(Plan(request, tokens, (range(len(tokens.ids)),)), submitted=0.0).jobs[0]
+
+
+def open_batch(model: FakeModel) -> RunningBatch:
+    return RunningBatch(model, 8, EngineObserver(), Clock())
+
+
+def test_rows_join_and_leave_between_steps() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    short, long = job(model, "alpha", length=1), job(model, "bravo", length=3)
+    batch.join([(short, [0, 1]), (long, [2, 3])])
+    assert batch.step() == []
+    ended = batch.step()
+    assert [who for who, _ in ended] == [short]
+    assert model.occupied == 2
+    batch.join([(job(model, "charlie", beams=1), [0])])
+    batch.step()
+    assert [len(rows) for rows in model.steps] == [2, 4, 3], "one row of a beam in its first step, then all of them"
+
+
+def test_those_who_join_together_are_encoded_in_one_pass_sorted_by_length() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    texts = ["alpha alpha alpha", "alpha", "alpha alpha"]
+    batch.join([(job(model, text), [2 * slot, 2 * slot + 1]) for slot, text in enumerate(texts)])
+    assert [[len(source) for source in encoding] for encoding in model.encodings] == [[1, 2, 3]]
+
+
+def test_what_cannot_be_encoded_or_gives_no_numbers_is_handed_back_without_an_outcome() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    good, mute, blind = job(model, "alpha"), job(model, UNENCODABLE), job(model, NOT_A_NUMBER)
+    assert batch.join([(good, [0, 1]), (mute, [2, 3]), (blind, [4, 5])]) == [(mute, None)]
+    assert batch.step() == [(blind, None)]
+    assert model.occupied == 2
+
+
+def test_a_job_is_dropped_at_most_once() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    dropped = job(model, "alpha")
+    batch.join([(dropped, [3, 5])])
+    batch.drop(dropped)
+    batch.drop(dropped)
+    assert model.occupied == 0
+    assert batch.step() == []
+    assert model.steps == []
