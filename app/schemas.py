@@ -29,9 +29,13 @@ def _add_example(schema: JsonObject, model: type[BaseModel]) -> None:
         schema["examples"] = [EXAMPLES[model.__name__]]
 
 
-def _not_blank(text: str) -> str:
+def _readable(text: str) -> str:
     if not text.strip():
         raise PydanticCustomError("blank", "must not be empty or blank")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PydanticCustomError("string_unicode", "holds a lone surrogate, which is no Unicode character") from None
     return text
 
 
@@ -47,7 +51,7 @@ def _string(value: object) -> str:
     return value
 
 
-NonBlank = Annotated[str, AfterValidator(_not_blank), WithJsonSchema({"type": "string", "minLength": 1})]
+Text = Annotated[str, AfterValidator(_readable), WithJsonSchema({"type": "string", "minLength": 1})]
 # A text of a batch may be wrong in its own place, so that only its type is checked here.
 AnyText = Annotated[str, PlainValidator(_string), WithJsonSchema({"type": "string"})]
 Truncation = Literal["head", "error", "chunk"]
@@ -100,7 +104,7 @@ class Streamable(Options):
 class SummarizeRequest(Streamable):
     """One text to summarize."""
 
-    text: NonBlank = Field(description="The text to summarize.")
+    text: Text = Field(description="The text to summarize.")
 
 
 class BatchRequest(Streamable):
@@ -114,8 +118,8 @@ class BatchRequest(Streamable):
 class AttentionRequest(Options):
     """One text to summarize, or a given summary of it, and how its attention is told."""
 
-    text: NonBlank = Field(description="The text to summarize.")
-    summary: NonBlank | None = Field(None, description="Tell the attention of this summary instead of a generated one.")
+    text: Text = Field(description="The text to summarize.")
+    summary: Text | None = Field(None, description="Tell the attention of this summary instead of a generated one.")
     level: Literal["token", "word"] = Field("token", description="Rows and columns are the model's tokens, or words.")
     format: Literal["dense", "top"] = Field("dense", description="The whole matrix, or each row's largest weights.")
     top_k: int = Field(5, ge=1, le=1000, description="How many weights a row has with `format: top`.")

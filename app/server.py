@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import socket
 import sys
 import time
@@ -75,7 +76,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or error
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise ConfigurationError(f"cannot listen on {settings.host}, port {settings.port}: {reason}") from error
 
 

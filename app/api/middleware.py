@@ -52,7 +52,7 @@ class Envelope:
     def _account(self, method: str, scope: Scope, record: Record, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self.service.metrics.count_request(route, status, seconds)
-        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not record.texts:  # the engine counts what reaches it
             self.service.metrics.refused.labels("too_large").inc()
         log.log(
             _level(status),

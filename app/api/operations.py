@@ -28,16 +28,16 @@ async def is_alive() -> Response:
 
 
 @router.get(
-    "/readyz",
-    operation_id="is_ready",
-    summary="Is work taken?",
+    "/health",
+    operation_id="is_healthy",
+    summary="The same as /readyz",
     response_model=Health,
     responses=errors(405, 422, 503),
 )
 @router.get(
-    "/health",
-    operation_id="is_healthy",
-    summary="The same as /readyz",
+    "/readyz",
+    operation_id="is_ready",
+    summary="Is work taken?",
     response_model=Health,
     responses=errors(405, 422, 503),
 )

@@ -95,7 +95,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 
 def instance_of(request: Request) -> str:
-    return quote(request.url.path)
+    return quote(request.scope["path"], errors="replace")
 
 
 def printable(name: str) -> str:

@@ -1,5 +1,6 @@
 """From what callers send to what the engine takes, with the limits that the operator and the checkpoint set."""
 
+import re
 from collections.abc import Sequence
 
 from app.api.problems import invalid
@@ -57,11 +58,12 @@ def admissible(request: SummaryRequest, settings: Settings, place: int) -> Summa
 
 
 def in_place(error: BaseException, place: int) -> BaseException:
-    """An error about `/text` tells where that text stands in the batch."""
+    """What the engine says about `/text` is told of the place where that text stands in the batch."""
     if not isinstance(error, InvalidRequestError):
         return error
-    errors = (FieldError(each.pointer.replace("/text", f"/texts/{place}", 1), each.message) for each in error.errors)
-    return InvalidRequestError(error.detail.replace("/text ", f"/texts/{place} ", 1), tuple(errors))
+    here = f"/texts/{place}"
+    errors = tuple(FieldError(here, each.message) if each.pointer == "/text" else each for each in error.errors)
+    return InvalidRequestError(re.sub(r"^/text(?= )", here, error.detail), errors)
 
 
 def _beyond(options: DecodingOptions, info: ModelInfo) -> tuple[FieldError, ...]:

@@ -1,0 +1,69 @@
+import pytest
+from starlette.testclient import TestClient
+
+from app.api.service import Service
+
+NAMES = (
+    "precis_requests_total",
+    "precis_request_seconds_bucket",
+    "precis_queue_texts",
+    "precis_live_rows",
+    "precis_slot_occupancy",
+    "precis_padding_efficiency",
+    "precis_first_token_seconds_bucket",
+    "precis_token_seconds_bucket",
+    "precis_refused_total",
+    "precis_cancelled_total",
+    "precis_worker_restarts_total",
+)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health"])
+def test_a_service_that_works_is_well(client: TestClient, path: str) -> None:
+    response = client.get(path)
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
+def test_a_service_that_stops_is_alive_but_not_ready(client: TestClient, service: Service, path: str) -> None:
+    service.draining = True
+    response = client.get(path)
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert int(response.headers["retry-after"]) >= 1
+    assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/summarize", "/summarize/batch", "/attention"])
+def test_a_service_that_stops_refuses_work_but_tells_of_itself(client: TestClient, service: Service, path: str) -> None:
+    service.draining = True
+    body = {"texts": ["alpha"]} if path.endswith("batch") else {"text": "alpha"}
+    response = client.post(path, json=body)
+    assert response.status_code == 503
+    assert response.json()["error_type"] == "draining"
+    assert int(response.headers["retry-after"]) >= 1
+    assert 'precis_refused_total{reason="draining"} 1.0' in client.get("/metrics").text
+    assert client.get("/models/news-en").status_code == 200
+
+
+def test_every_promised_metric_is_there_after_a_summary(client: TestClient) -> None:
+    client.post("/summarize", json={"text": "alpha"})
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    names = {line.split("{")[0].split(" ")[0] for line in response.text.splitlines() if not line.startswith("#")}
+    assert set(NAMES) <= names
+    assert 'precis_requests_total{route="/summarize",status="200"} 1.0' in response.text
+    assert 'precis_first_token_seconds_count{model="news-en"} 1.0' in response.text
+
+
+def test_routes_are_counted_by_template_so_that_callers_cannot_make_new_series(client: TestClient) -> None:
+    for path in ("/a", "/b", "/models/c", "/models/d"):
+        client.get(path)
+    text = client.get("/metrics").text
+    assert 'precis_requests_total{route="unmatched",status="404"} 2.0' in text
+    assert 'precis_requests_total{route="/models/{name}",status="404"} 2.0' in text
+
+
+def test_what_is_too_large_is_counted_as_refused(client: TestClient) -> None:
+    client.post("/summarize", json={"text": "a" * 2001})
+    assert 'precis_refused_total{reason="too_large"} 1.0' in client.get("/metrics").text

@@ -1,0 +1,78 @@
+"""Callers who leave, in the midst of decoding and over a real exchange."""
+
+import asyncio
+import json
+
+import pytest
+from fastapi import FastAPI
+from starlette.types import Message
+
+from app.api.service import Service
+from tests.api.asgi import scope_of
+from tests.api.waiting import eventually
+from tests.fakes import FakeModel
+
+BODIES = {
+    "/summarize": {"text": "alpha bravo"},
+    "/summarize/batch": {"texts": ["alpha bravo", "charlie"]},
+    "/attention": {"text": "alpha bravo"},
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_caller_who_leaves_frees_its_rows(app: FastAPI, service: Service, model: FakeModel, path: str) -> None:
+    asyncio.run(_leave_while_decoding(app, model, path))
+    eventually(lambda: model.occupied == 0)
+    eventually(lambda: service.metrics.cancelled._value.get() == len(BODIES[path].get("texts", "1")))
+    assert service.metrics.requests.labels(path, "499")._value.get() == 1
+
+
+def test_the_work_of_others_goes_on(app: FastAPI, model: FakeModel) -> None:
+    async def both() -> int:
+        async with app.router.lifespan_context(app):
+            model.gate.close()
+            sent: list[Message] = []
+            staying = asyncio.create_task(_exchange(app, "/summarize", asyncio.Event(), sent))
+            await asyncio.to_thread(model.gate.wait_for_arrival, 1)
+            left = asyncio.Event()
+            leaving = asyncio.create_task(_exchange(app, "/attention", left, []))
+            model.gate.allow(1)
+            await asyncio.to_thread(model.gate.wait_for_arrival, 2)
+            left.set()
+            await leaving
+            model.gate.open()
+            await staying
+            return int(sent[0]["status"])
+
+    assert asyncio.run(both()) == 200
+
+
+async def _leave_while_decoding(app: FastAPI, model: FakeModel, path: str) -> None:
+    async with app.router.lifespan_context(app):
+        model.gate.close()
+        left, sent = asyncio.Event(), list[Message]()
+        exchange = asyncio.create_task(_exchange(app, path, left, sent))
+        await asyncio.to_thread(model.gate.wait_for_arrival, 1)
+        left.set()
+        await exchange
+        assert sent == []
+        model.gate.allow(1)  # the step that is running; no further one is needed
+        await asyncio.to_thread(eventually, lambda: model.occupied == 0)
+        assert len(model.steps) == 1
+        model.gate.open()
+
+
+async def _exchange(app: FastAPI, path: str, left: asyncio.Event, sent: list[Message]) -> None:
+    body = iter([json.dumps(BODIES[path]).encode()])
+
+    async def receive() -> Message:
+        chunk = next(body, None)
+        if chunk is not None:
+            return {"type": "http.request", "body": chunk, "more_body": False}
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope_of("POST", path, {"Content-Type": "application/json"}), receive, send)

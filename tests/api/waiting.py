@@ -1,0 +1,14 @@
+"""Waiting for another thread or process: bounded, and never judged by how long it took."""
+
+import time
+from collections.abc import Callable
+
+PATIENCE = 30.0
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Return as soon as the condition holds; fail when it never does."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "this never came true"
+        time.sleep(0.005)

@@ -1,0 +1,88 @@
+import pytest
+
+from app.config import Settings, load_settings, variable
+from app.errors import ConfigurationError
+
+
+def test_without_environment_every_setting_has_its_default() -> None:
+    settings = load_settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (str(settings.model_store), settings.model) == ("model_store", "news-en")
+    assert (settings.device, settings.precision, settings.max_rows) == ("auto", "auto", None)
+    assert (settings.max_queue, settings.max_batch_texts, settings.max_characters) == (1024, 128, 200_000)
+    assert (settings.timeout_ms, settings.drain_seconds) == (60_000, 30.0)
+
+
+def test_a_variable_sets_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECIS_MAX_QUEUE", "7")
+    monkeypatch.setenv("PRECIS_DEVICE", "CUDA:1")
+    settings = load_settings()
+    assert settings.max_queue == 7
+    assert settings.device == "cuda:1"
+
+
+def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECIS_PORT", "")
+    assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("port", "http"),
+        ("port", "65536"),
+        ("port", "-1"),
+        ("device", "tpu"),
+        ("device", "cuda:"),
+        ("precision", "int8"),
+        ("max_rows", "7"),
+        ("max_queue", "0"),
+        ("max_batch_texts", "0"),
+        ("max_characters", "1.5"),
+        ("timeout_ms", "0"),
+        ("timeout_ms", "600001"),
+        ("drain_seconds", "nan"),
+        ("drain_seconds", "-1"),
+        ("log_level", "loud"),
+        ("log_format", "xml"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, field: str, value: str
+) -> None:
+    monkeypatch.setenv(variable(field), value)
+    with pytest.raises(ConfigurationError, match=f"^{variable(field)}: ") as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+    assert repr(value) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "meant"),
+    [("PRECIS_PROT", "PRECIS_PORT"), ("PRECIS_MAXROWS", "PRECIS_MAX_ROWS"), ("precis_x", "PRECIS_")],
+)
+def test_an_unknown_variable_is_named_with_the_closest_known_one(
+    monkeypatch: pytest.MonkeyPatch, unknown: str, meant: str
+) -> None:
+    monkeypatch.setenv(unknown, "1")
+    with pytest.raises(ConfigurationError, match=f"^{unknown} is not a setting; did you mean {meant}"):
+        load_settings()
+
+
+def test_everything_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECIS_PORT", "x")
+    monkeypatch.setenv("PRECIS_MAX_QUEUE", "x")
+    monkeypatch.setenv("PRECIS_NOTHING", "x")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert all(name in str(caught.value) for name in ("PRECIS_PORT", "PRECIS_MAX_QUEUE", "PRECIS_NOTHING"))
+
+
+def test_the_longest_text_fits_in_a_body_however_it_is_escaped() -> None:
+    settings = Settings(max_characters=10, max_batch_texts=3)
+    assert settings.max_body_bytes >= len('{"text":""}') + 10 * len("\\ud83d\\ude00")
+    assert settings.max_batch_body_bytes >= len('{"texts":["","",""]}') + 30
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

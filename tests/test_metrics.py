@@ -1,0 +1,69 @@
+import pytest
+
+from app.engine.observer import EngineObserver
+from app.metrics import Metrics, PrometheusObserver
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def observer(metrics: Metrics) -> PrometheusObserver:
+    return PrometheusObserver(metrics, "news-en")
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
+
+
+def test_every_application_counts_for_itself() -> None:
+    first, second = Metrics(), Metrics()
+    first.count_request("/summarize", 200, 0.1)
+    assert value(first, "precis_requests_total", route="/summarize", status="200") == 1
+    assert value(second, "precis_requests_total", route="/summarize", status="200") is None
+
+
+def test_everything_that_an_engine_tells_is_counted() -> None:
+    told = {name for name in vars(EngineObserver) if not name.startswith("_")}
+    assert told <= set(vars(PrometheusObserver))
+
+
+def test_gauges_hold_the_last_value_of_each_model(metrics: Metrics, observer: PrometheusObserver) -> None:
+    PrometheusObserver(metrics, "other").queue_changed(9)
+    observer.queue_changed(5)
+    observer.queue_changed(3)
+    observer.rows_changed(16, 64)
+    assert value(metrics, "precis_queue_texts", model="news-en") == 3
+    assert value(metrics, "precis_queue_texts", model="other") == 9
+    assert value(metrics, "precis_live_rows", model="news-en") == 16
+    assert value(metrics, "precis_slot_occupancy", model="news-en") == 0.25
+
+
+def test_padding_efficiency_is_real_tokens_over_computed_ones(metrics: Metrics, observer: PrometheusObserver) -> None:
+    observer.encoded(30, 40, 0.1)
+    observer.encoded(60, 80, 0.1)
+    assert value(metrics, "precis_padding_efficiency", model="news-en") == 0.75
+
+
+def test_times_are_observed(metrics: Metrics, observer: PrometheusObserver) -> None:
+    observer.first_token(0.2)
+    observer.stepped(4, 0.01)
+    observer.stepped(4, 0.03)
+    assert value(metrics, "precis_first_token_seconds_sum", model="news-en") == 0.2
+    assert value(metrics, "precis_token_seconds_count", model="news-en") == 2
+    assert value(metrics, "precis_token_seconds_sum", model="news-en") == pytest.approx(0.04)
+
+
+def test_refusals_are_counted_by_reason_and_start_at_zero(metrics: Metrics, observer: PrometheusObserver) -> None:
+    observer.refused("queue_full")
+    assert value(metrics, "precis_refused_total", reason="queue_full") == 1
+    assert value(metrics, "precis_refused_total", reason="deadline") == 0
+
+
+def test_losses_are_counted(metrics: Metrics, observer: PrometheusObserver) -> None:
+    observer.cancelled()
+    observer.worker_restarted()
+    assert value(metrics, "precis_cancelled_total") == 1
+    assert value(metrics, "precis_worker_restarts_total") == 1
