@@ -19,6 +19,10 @@ DEV := $(VENV)/.dev-$(PINS)
 # Threads that spin while they wait make a busy machine hundreds of times slower; threads that sleep do not.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# A model that trains in minutes; anything here can be overruled in ARGS.
+SMALL := --vocabulary 8000 --embedding 128 --encoder 128 --decoder 256 --key 128 --epochs 3 --batch-pairs 32 \
+	--warmup-steps 50 --validate-every 100
+
 CONTAINER_CHECK ?= ../shared/tools/container-check
 
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
@@ -51,14 +55,18 @@ format: $(DEV) ## rewrite the code as `make check` wants it
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-train: $(TRAIN) ## train a small model on the committed sample, in five minutes
-	$(PY) -m training run --data training/sample/train.jsonl.zst --name sample $(ARGS)
+train: DATA ?= training/sample/train.jsonl.zst
+train: NAME ?= sample
+train: $(TRAIN) ## train a small model, in five minutes on the committed sample (DATA=rows.jsonl NAME=mine for your own)
+	$(PY) -m training run --data $(DATA) --name $(NAME) $(SMALL) $(ARGS)
 
-evaluate: $(TRAIN) ## ROUGE of a checkpoint beside the lead baselines
-	$(PY) -m training evaluate --data training/sample/test.jsonl.zst $(ARGS)
+evaluate: DATA ?= training/sample/test.jsonl.zst
+evaluate: NAME ?= news-en
+evaluate: $(TRAIN) ## ROUGE of a checkpoint beside the lead baselines (DATA=rows.jsonl NAME=mine for your own)
+	$(PY) -m training evaluate --data $(DATA) --name $(NAME) $(ARGS)
 
-bench: $(SERVE) ## measure the service's speed on this machine
-	$(PY) -m benchmarks $(ARGS)
+bench: $(TEST) ## measure the service's speed on this machine
+	$(PY) -m benchmarks throughput $(ARGS)
 
 test-containers: ## build the image and run the compose file for real (root on Debian)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh

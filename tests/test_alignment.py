@@ -72,9 +72,7 @@ def test_rows_sum_to_one_spans_quote_the_text_and_never_cross(source: str, summa
     tokenizer = trained_tokenizer()
     given_source = tokenizer.encode(source)
     written = tokenizer.decode(tokenizer.encode(summary).ids)
-    aligned = align(
-        attention(given_source, written, seed), level="word" if level == "word" else "token", language="en"
-    )
+    aligned = align(attention(given_source, written, seed), level="word" if level == "word" else "token", language="en")
     np.testing.assert_allclose(aligned.weights.sum(axis=1), 1, rtol=1e-4)
     np.testing.assert_allclose(aligned.coverage, aligned.weights.sum(axis=0), rtol=1e-5)
     for items, text in ((aligned.source, source), (aligned.summary, written.text)):

@@ -10,6 +10,7 @@ from app.models.base import DecodingOptions, Limits
 from app.models.lstm.network import NetworkConfig
 from training.evaluate import evaluate, report
 from training.export import Card
+from training.picture import attend, draw
 from training.prepare import prepare
 from training.train import Trainer, TrainingConfig
 
@@ -99,6 +100,18 @@ def evaluate_command(
     for spec in data:
         result = evaluate(spec, store, name, num_beams=num_beams, precision=precision, device=device, max_rows=max_rows)
         report(result, samples, output)
+
+
+@app.command(name="picture")
+def picture_command(
+    text: Annotated[typer.FileText, typer.Option(help="A UTF-8 file; - is standard input.")],
+    output: Path,
+    name: Name = "news-en",
+    store: Store = Path("model_store"),
+) -> None:
+    """Summarize a text and draw the attention matrix."""
+    draw(attend(store, name, text.read()), output)
+    print(output)
 
 
 def main() -> None:

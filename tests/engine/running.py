@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 
@@ -88,6 +89,7 @@ def running(
     assert not engine.ready
 
 
+@cache
 def alone(request: SummaryRequest) -> Summary:
     """The summary of one text that has the engine to itself."""
     with running(FakeModel()) as engine:

@@ -1,0 +1,1 @@
+"""Measurements of the service. Imports `app`; imported by nothing."""

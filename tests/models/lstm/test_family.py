@@ -1,0 +1,94 @@
+"""A stored checkpoint loads whole or says in one line why not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from app.errors import CheckpointError, ConfigurationError
+from app.models.checkpoint import write_manifest
+from app.models.lstm.family import load
+from tests.models.lstm.checkpoints import LIMITS, SMALL, write_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "store")
+
+
+def test_a_loaded_checkpoint_tells_what_it_is(folder: Path) -> None:
+    info = load(folder, device="cpu", precision="auto").info
+    assert (info.name, info.family, info.language) == ("small", "lstm", "en")
+    assert info.limits == LIMITS
+    assert info.defaults.num_beams == 2
+    assert info.digest.startswith("sha256:")
+    assert info.card == "# small\n"
+    assert info.precision == "float32"
+    assert info.parameters == sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+
+
+def test_weights_are_stored_in_half_precision_and_served_in_full(folder: Path) -> None:
+    stored = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    model = load(folder, device="cpu", precision="float32")
+    torch.testing.assert_close(model._model.state_dict()["embedding.weight"], stored["embedding.weight"].float())
+
+
+def test_text_goes_in_and_comes_out_through_the_seam(folder: Path) -> None:
+    model = load(folder, device="cpu", precision="float32")
+    source = model.tokenize("The council approved a bridge.")
+    (memory,) = model.encode([source.ids])
+    assert memory.source_tokens == len(source.ids)
+    state = model.open(3)
+    state.join([0], memory)
+    output = state.step([0], [model.info.special.start])
+    assert output.log_probabilities.shape == (1, SMALL.vocabulary_size)
+    assert output.copied is not None
+    assert 0 < float(output.copied[0]) < 1
+    assert model.detokenize(model.tokenize_summary("a bridge").ids).text == "a bridge"
+
+
+def change(folder: Path, **values: object) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **values}), encoding="utf-8")
+    write_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"network": {"vocabulary_size": 320, "colour": 1}}, "config.json"),
+        ({"network": {"vocabulary_size": 999}}, "320 tokens, but config.json says 999"),
+        ({"network": {"vocabulary_size": 320}}, "model.safetensors"),
+        ({"limits": {"max_tokens": 3}}, "config.json"),
+        ({"decoding": None}, "config.json"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused_by_file(folder: Path, values: dict[str, object], said: str) -> None:
+    change(folder, **values)
+    with pytest.raises(CheckpointError, match=said):
+        load(folder, device="cpu", precision="auto")
+
+
+def test_missing_weights_are_named(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["bridge.weight"]
+    save_file(weights, folder / "model.safetensors")
+    write_manifest(folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors.*bridge\.weight"):
+        load(folder, device="cpu", precision="auto")
+
+
+def test_something_else_than_a_tokenizer_is_refused(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    write_manifest(folder)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: not a tokenizer"):
+        load(folder, device="cpu", precision="auto")
+
+
+@pytest.mark.parametrize(("device", "precision"), [("toaster", "auto"), ("cpu", "float8")])
+def test_a_wrong_device_or_precision_names_its_setting(folder: Path, device: str, precision: str) -> None:
+    with pytest.raises(ConfigurationError, match="PRECIS_"):
+        load(folder, device=device, precision=precision)

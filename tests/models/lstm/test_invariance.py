@@ -1,0 +1,120 @@
+"""Promise 1 at the seam: bit for bit, a row's result depends on nothing but the row, in every shape that is in use."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from app.models.base import Memory
+from app.models.lstm.family import LSTMMemory, LSTMState, padded_rows, padded_width
+from app.models.lstm.network import NetworkConfig, Seq2Seq
+from app.models.lstm.tokenizer import START
+from tests.models.lstm.checkpoints import model_of
+
+SIZES = NetworkConfig(16_000)  # the real sizes: kernels are chosen by them
+STEPS = 4
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def network(request: pytest.FixtureRequest) -> Seq2Seq:
+    torch.manual_seed(0)
+    return Seq2Seq(SIZES).to(getattr(torch, request.param)).eval()
+
+
+def source(length: int, seed: int) -> list[int]:
+    generator = random.Random(seed)
+    return [generator.randrange(3, SIZES.vocabulary_size) for _ in range(length)]
+
+
+def rows_of(state: LSTMState, rows: Sequence[int], tokens: Sequence[int], width: int) -> list[tuple[Tensor, Tensor]]:
+    output = state.step(rows, tokens)
+    return [(output.log_probabilities[i], output.attention[i, :width]) for i in range(len(rows))]
+
+
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 90, 400])
+def test_an_encoded_source_is_the_same_in_any_company(network: Seq2Seq, length: int) -> None:
+    model = model_of(network)
+    ids = source(length, 1)
+    (alone,) = model.encode([ids])
+    for company, place in ((1, 0), (3, 3), (4, 2), (9, 9), (31, 5)):
+        others = [source(1 + (37 * i) % 120, i) for i in range(company)]
+        among = model.encode([*others[:place], ids, *others[place:]])[place]
+        for name in LSTMMemory.__slots__:
+            assert torch.equal(getattr(among, name), getattr(alone, name)), (name, company)
+
+
+@pytest.mark.parametrize("length", [1, 17, 90])
+@pytest.mark.parametrize(("company", "row"), [(0, 0), (1, 1), (3, 2), (7, 4), (15, 9), (31, 20), (63, 63)])
+def test_a_row_is_the_same_in_every_shape(network: Seq2Seq, length: int, company: int, row: int) -> None:
+    model = model_of(network)
+    (memory,) = model.encode([source(length, 1)])
+    alone = model.open(64)
+    alone.join([0], memory)
+    among = model.open(64)
+    among.join([row], memory)
+    neighbours: list[Memory] = model.encode([source(5 + (41 * i) % 100, i) for i in range(max(company, 1))])
+    others = [slot for slot in range(company + 1) if slot != row][:company]
+    for slot, neighbour in zip(others, neighbours, strict=False):
+        among.join([slot], neighbour)
+    tokens = [START, *source(STEPS, 2)]
+    for step in range(STEPS):
+        expected = rows_of(alone, [0], [tokens[step]], length)[0]
+        together = [row, *others]
+        got = rows_of(among, together, [tokens[step], *source(len(others), step)], length)[0]
+        assert torch.equal(got[0], expected[0])
+        assert torch.equal(got[1], expected[1])
+
+
+def test_joins_leaves_and_reorders_leave_the_other_rows_alone(network: Seq2Seq) -> None:
+    model = model_of(network)
+    generator = random.Random(5)
+    memories = model.encode([source(1 + 23 * i, i) for i in range(16)])
+    watched, state = model.open(16), model.open(16)
+    watched.join([0], memories[3])
+    state.join([7], memories[3])
+    live = {7}
+    for step in range(12):
+        for slot in [slot for slot in range(16) if slot != 7]:
+            if slot in live and generator.random() < 0.4:
+                state.leave([slot])
+                live.discard(slot)
+            elif slot not in live and generator.random() < 0.5:
+                state.join([slot], generator.choice(memories))
+                live.add(slot)
+        others = sorted(live - {7})
+        if len(others) > 1:
+            state.reorder(others[:2], [others[1], others[1]])
+        token = source(12, 9)[step]
+        expected = rows_of(watched, [0], [token], memories[3].source_tokens)[0]
+        got = rows_of(state, [*others, 7], [*source(len(others), step), token], memories[3].source_tokens)[-1]
+        assert torch.equal(got[0], expected[0])
+        assert torch.equal(got[1], expected[1])
+
+
+def test_a_step_advances_only_the_rows_it_was_given(network: Seq2Seq) -> None:
+    model = model_of(network)
+    (memory,) = model.encode([source(20, 1)])
+    once, twice = model.open(4), model.open(4)
+    for state in (once, twice):
+        state.join([0, 1], memory)
+    twice.step([1], [START])  # row 0 waits
+    assert torch.equal(once.step([0], [START]).log_probabilities, twice.step([0], [START]).log_probabilities)
+
+
+def test_columns_beyond_a_rows_own_source_are_exactly_zero(network: Seq2Seq) -> None:
+    model = model_of(network)
+    short, long = model.encode([source(5, 1), source(200, 2)])
+    state = model.open(8)
+    state.join([0], short)
+    state.join([1], long)
+    attention = state.step([0, 1], [START, START]).attention
+    assert (attention[0, 5:] == 0).all()
+    torch.testing.assert_close(attention.sum(1), torch.ones(2))
+
+
+def test_shapes_come_from_a_small_family() -> None:
+    assert sorted({padded_rows(count) for count in range(1, 65)}) == [4, 8, 16, 32, 64]
+    assert [padded_width(length) for length in (1, 16, 17, 400)] == [16, 16, 32, 400]
+    assert all(padded_rows(count) >= count and padded_width(count) >= count for count in range(1, 500))

@@ -1,0 +1,42 @@
+"""The store is listed, and a checkpoint goes to the family that its config names."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from app.errors import CheckpointError
+from app.models.checkpoint import write_manifest
+from app.models.registry import available, load
+from tests.models.lstm.checkpoints import write_checkpoint
+
+
+def test_folders_with_a_manifest_are_listed_and_drafts_are_not(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write_checkpoint(store, "b")
+    write_checkpoint(store, "a")
+    write_checkpoint(store, ".draft")
+    (store / "notes").mkdir()
+    assert available(store) == ["a", "b"]
+    assert available(tmp_path / "nowhere") == []
+
+
+def test_a_checkpoint_loads_as_its_family(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "store")
+    assert load(tmp_path / "store", "small").info.family == "lstm"
+
+
+@pytest.mark.parametrize("name", ["large", "../store/small", ""])
+def test_an_unknown_name_lists_those_that_are_there(tmp_path: Path, name: str) -> None:
+    write_checkpoint(tmp_path / "store")
+    with pytest.raises(CheckpointError, match=r"there: small"):
+        load(tmp_path / "store", name)
+
+
+def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "store")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "family": "rnn"}), encoding="utf-8")
+    write_manifest(folder)
+    with pytest.raises(CheckpointError, match=r"unknown family 'rnn' \(known: lstm\)"):
+        load(tmp_path / "store", "small")

@@ -1,0 +1,87 @@
+"""What the documents say is what the code does."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.routing import iter_route_contexts
+
+from app.config import Settings, variable
+from app.main import create_app
+from tests.fakes import FakeModel
+
+ROOT = Path(__file__).parent.parent
+READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
+ATTENTION = [ROOT / "docs" / "attention.md", ROOT / "docs" / "attention.zh.md"]
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def shown(default: object) -> str:
+    return "" if default is None else str(default).removesuffix(".0")
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_readme_lists_every_setting_with_its_default_and_no_other(readme: Path) -> None:
+    rows = dict(re.findall(r"^\| `(PRECIS_\w+)` \| `?([^|`]*?)`? \|", read(readme), flags=re.M))
+    expected = {variable(name): shown(field.default) for name, field in Settings.model_fields.items()}
+    expected["PRECIS_MAX_ROWS"] = rows.get("PRECIS_MAX_ROWS", "missing")  # chosen by device, in words
+    assert rows == expected
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_readme_lists_every_endpoint_and_no_other(readme: Path) -> None:
+    listed = set(re.findall(r"^\| `((?:GET|POST) /[^`]*)` \|", read(readme), flags=re.M))
+    app = create_app(Settings(), models=[FakeModel()])
+    served = {
+        f"{method} {context.path}"
+        for context in iter_route_contexts(app.routes)
+        for method in context.methods or ()
+        if method != "HEAD" and not str(context.path).startswith("/docs/")
+    }
+    assert listed == served
+
+
+@pytest.mark.parametrize("document", ATTENTION, ids=lambda path: path.name)
+def test_every_quoted_line_stands_in_the_network(document: Path) -> None:
+    network = {line.strip() for line in read(ROOT / "app/models/lstm/network.py").splitlines()}
+    blocks = re.findall(r"```python\n(.*?)```", read(document), flags=re.S)
+    quoted = [line for block in blocks for line in block.strip().splitlines()]
+    assert len(quoted) >= 12
+    assert [line for line in quoted if line.strip() not in network] == []
+
+
+@pytest.mark.parametrize("document", ATTENTION, ids=lambda path: path.name)
+def test_the_worked_example_is_right(document: Path) -> None:
+    query = np.array([2.0, 0.0])
+    keys = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    values = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    text = read(document)
+    for count in (3, 2):
+        exponentials = np.exp(query @ keys[:count].T / np.sqrt(2))
+        weights = exponentials / exponentials.sum()
+        for number in (*exponentials, exponentials.sum(), *weights, *(weights @ values[:count])):
+            assert f"{number:.4f}".removesuffix(".0000") in text
+        if count == 3:
+            generated, copied = 0.25 * 0.04, 0.75 * weights[0]
+    assert f"{generated + copied:.4f}      copied = {copied:.4f}" in text
+    assert f"= {copied / (generated + copied):.2f}" in text
+
+
+@pytest.mark.parametrize(
+    "document",
+    [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md"))],
+    ids=lambda path: path.name,
+)
+def test_links_within_the_project_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", read(document))
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+def test_no_document_names_a_registry_or_a_path_of_a_machine() -> None:
+    wrong = re.compile(r"pypi\.org|files\.pythonhosted|/root/|/home/\w|/work/", flags=re.I)
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("model_store/*/*.md")]
+    assert [path.name for path in documents if wrong.search(read(path))] == []
