@@ -55,13 +55,13 @@ format: $(DEV) ## rewrite the code as `make check` wants it
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-train: DATA ?= training/sample/train.jsonl.zst
-train: NAME ?= sample
+train: DATA = training/sample/train.jsonl.zst
+train: NAME = sample
 train: $(TRAIN) ## train a small model, in five minutes on the committed sample (DATA=rows.jsonl NAME=mine for your own)
 	$(PY) -m training run --data $(DATA) --name $(NAME) $(SMALL) $(ARGS)
 
-evaluate: DATA ?= training/sample/test.jsonl.zst
-evaluate: NAME ?= news-en
+evaluate: DATA = training/sample/test.jsonl.zst
+evaluate: NAME = news-en
 evaluate: $(TRAIN) ## ROUGE of a checkpoint beside the lead baselines (DATA=rows.jsonl NAME=mine for your own)
 	$(PY) -m training evaluate --data $(DATA) --name $(NAME) $(ARGS)
 

@@ -101,6 +101,12 @@ def test_a_make_target_has_a_recipe_and_a_line_of_help(target: str) -> None:
     assert re.search(rf"^{target}:.* ## \S.*\n\t", read("Makefile"), re.MULTILINE)
 
 
+def test_the_data_that_make_takes_by_itself_are_in_the_project() -> None:
+    names = re.findall(r"training/sample/[\w.]+", read("Makefile"))
+    assert names != []
+    assert [name for name in names if not (ROOT / name).is_file()] == []
+
+
 @pytest.mark.parametrize("target", ["check", "test", "test-containers"])
 def test_ci_runs_the_same_targets_as_everybody(target: str) -> None:
     assert re.search(rf"^ *make {target}\b", read(".ci/run"), re.MULTILINE)
