@@ -21,7 +21,7 @@ class Attention:
 
     weights: (summary tokens, source tokens); each row sums to 1; no row or column for special tokens.
     log_probabilities: (summary tokens,), natural logarithm, raw.
-    copied: (summary tokens,), share of the token's probability that came from copying, or None without a copy mechanism.
+    copied: (summary tokens,), share of the token's probability that came from copying; None without such a mechanism.
     """
 
     source: Tokens
@@ -89,9 +89,8 @@ def top(weights: Floats, count: int) -> list[list[tuple[int, float]]]:
     """For each row its `count` largest weights as (column, weight), largest first, the earlier column on a tie."""
     order = np.argsort(-weights, axis=1, kind="stable")[:, :count]
     largest = np.take_along_axis(weights, order, axis=1)
-    return [
-        list(zip(columns, values, strict=True)) for columns, values in zip(order.tolist(), largest.tolist(), strict=True)
-    ]
+    rows = zip(order.tolist(), largest.tolist(), strict=True)
+    return [list(zip(columns, values, strict=True)) for columns, values in rows]
 
 
 def group_words(tokens: Tokens, language: str) -> list[range]:

@@ -96,7 +96,5 @@ def measure(count: int, rounds: int, clients: Sequence[int], beams: Sequence[int
 
 
 def _median(loads: Sequence[Load]) -> Load:
-    rate, median, p95 = (
-        statistics.median(getattr(load, name) for load in loads) for name in ("rate", "median", "p95")
-    )
+    rate, median, p95 = (statistics.median(getattr(load, name) for load in loads) for name in ("rate", "median", "p95"))
     return Load(loads[0].clients, loads[0].beams, rate, median, p95)

@@ -73,7 +73,7 @@ def test_the_worked_example_is_right(document: Path) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md"))],
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")],
     ids=lambda path: path.name,
 )
 def test_links_within_the_project_lead_somewhere(document: Path) -> None:

@@ -16,7 +16,9 @@ from training.train import Trainer, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-Data = Annotated[list[str], typer.Option(help="JSON lines with `text` and `summary`, plain or .zst: PATH or PATH:ROWS.")]
+Data = Annotated[
+    list[str], typer.Option(help="JSON lines with `text` and `summary`, plain or .zst: PATH or PATH:ROWS.")
+]
 Store = Annotated[Path, typer.Option(help="Model store: the folder that holds checkpoints.")]
 Name = Annotated[str, typer.Option(help="Name of the checkpoint in the store, and of the run's folder.")]
 
@@ -53,7 +55,7 @@ def run(
     length_penalty: float = 1.0,
     no_repeat_ngram_size: int = 3,
 ) -> None:
-    """Prepare, train (or go on with) and publish a checkpoint; the best one by validation loss is always in the store."""
+    """Prepare, train (or go on) and publish: the best checkpoint by validation loss is always in the store."""
     folder = runs / name
     counts = prepare(
         folder, data, valid, vocabulary_size=vocabulary, max_source=max_source, max_summary=max_summary, seed=seed

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,7 +176,7 @@ def collate(packed: Packed, rows: NDArray[np.int64]) -> Batch:
     )
 
 
-def _pad(rows: list[NDArray[np.uint16]] | list[NDArray[np.int64]]) -> Tensor:
+def _pad(rows: Sequence[NDArray[np.uint16] | NDArray[np.int64]]) -> Tensor:
     padded = np.full((len(rows), max(len(row) for row in rows)), PAD, dtype=np.int64)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row

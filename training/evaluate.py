@@ -1,4 +1,4 @@
-"""How good a checkpoint is: ROUGE through the very engine that serves it, beside lead baselines, and samples to read."""
+"""How good a checkpoint is: ROUGE through the engine that serves it, beside lead baselines, and samples to read."""
 
 import json
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
 """Checkpoints are verified before they are used, and published whole."""
 
+import ctypes
 import json
 from pathlib import Path
 
 import pytest
 
 from app.errors import CheckpointError
-from app.models import checkpoint
 from app.models.checkpoint import publish, verify, write_manifest
 
 
@@ -65,7 +65,7 @@ def test_publishing_replaces_the_old_folder_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, atomically: bool
 ) -> None:
     if not atomically:  # as on a system without renameat2
-        monkeypatch.setattr(checkpoint.ctypes, "CDLL", lambda *_args, **_kwargs: object())
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_kwargs: object())
     publish(folder_of(tmp_path / ".draft1", one="first"), tmp_path / "model")
     publish(folder_of(tmp_path / ".draft2", two="second"), tmp_path / "model")
     verify(tmp_path / "model")

@@ -70,9 +70,9 @@ def test_three_commands_from_ones_own_rows_to_a_served_checkpoint(tmp_path: Path
 
     data = write_corpus(tmp_path / "test.jsonl", 60, seed=1)
     written = tmp_path / "written.jsonl"
+    paths = [f"--data={data}", f"--store={tmp_path / 'store'}", f"--output={written}"]
     evaluated = subprocess.run(
-        [sys.executable, "-m", "training", "evaluate", f"--data={data}", "--name=mine", f"--store={tmp_path / 'store'}"]
-        + ["--samples=2", f"--output={written}"],
+        [sys.executable, "-m", "training", "evaluate", "--name=mine", "--samples=2", *paths],
         check=True,
         capture_output=True,
         text=True,

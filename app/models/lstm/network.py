@@ -180,7 +180,8 @@ class Seq2Seq(nn.Module):
 
     def decode(self, tokens: Tensor, memory: Memory, state: State) -> Decoded:
         """tokens (B, T): the start token and all that follow but the last, or just the last one written (T = 1)."""
-        return self.decoder(self.dropout(self.embedding(tokens)), memory, state)
+        decoded: Decoded = self.decoder(self.dropout(self.embedding(tokens)), memory, state)
+        return decoded
 
     def log_probabilities(self, decoded: Decoded, source_ids: Tensor) -> Tensor:
         """Mixture of generating and copying (See et al. 2017, eq. 9): (B, T, V) float32, normalised."""

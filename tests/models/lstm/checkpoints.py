@@ -19,9 +19,7 @@ def model_of(network: Seq2Seq) -> LSTMModel:
     """A network at the seam, with random weights and a tokenizer that does not matter."""
     dtype = str(network.embedding.weight.dtype).removeprefix("torch.")
     special = Special(START, END, (PAD, START))
-    info = ModelInfo(
-        "random", "lstm", "sha256:0", "en", "", LIMITS, DecodingOptions(), "", 0, dtype, "cpu", special
-    )
+    info = ModelInfo("random", "lstm", "sha256:0", "en", "", LIMITS, DecodingOptions(), "", 0, dtype, "cpu", special)
     return LSTMModel(network, trained_tokenizer(), info)
 
 

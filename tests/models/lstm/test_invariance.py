@@ -41,7 +41,9 @@ def test_an_encoded_source_is_the_same_in_any_company(network: Seq2Seq, length: 
     for company, place in ((1, 0), (3, 3), (4, 2), (9, 9), (31, 5)):
         others = [source(1 + (37 * i) % 120, i) for i in range(company)]
         among = model.encode([*others[:place], ids, *others[place:]])[place]
-        for name in LSTMMemory.__slots__:
+        assert isinstance(alone, LSTMMemory)
+        assert isinstance(among, LSTMMemory)
+        for name in ("keys", "values", "ids", "start"):
             assert torch.equal(getattr(among, name), getattr(alone, name)), (name, company)
 
 
