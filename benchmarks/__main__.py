@@ -15,8 +15,8 @@ Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 def throughput_command(
     texts: int = 400,
     rounds: int = 3,
-    clients: list[int] = [1, 8, 64],
-    precision: Precision = "auto",  # noqa: B006
+    clients: list[int] = [1, 8, 64],  # noqa: B006
+    precision: Precision = "auto",
 ) -> None:
     """Summaries a second and latency over HTTP, greedy and with four beams, as a Markdown table."""
     print("| clients | beams | summaries/s | median ms | p95 ms |\n|---:|---:|---:|---:|---:|")
