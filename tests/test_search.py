@@ -281,3 +281,12 @@ def test_exactly_the_tokens_that_repeat_an_ngram_are_banned(tokens: list[int], s
         repeats = not ngrams_are_unique((*tokens, token), size) and ngrams_are_unique(tuple(tokens), size)
         if ngrams_are_unique(tuple(tokens), size):
             assert (token in repeated_ngram_tokens(tokens, size)) == repeats
+
+
+def test_a_beam_stops_when_enough_have_ended_and_no_live_one_is_better() -> None:
+    search = BeamSearch(DecodingOptions(2, max_length=9), SPECIAL)
+    search.advance([Answer(((END, -0.5), (2, -0.6), (3, -3.0)))])
+    assert search.found is None, "one of two has ended: a better one may follow"
+    search.advance([Answer(((END, -0.01), (2, -5.0))), Answer(((2, -5.0), (3, -6.0)))])
+    assert search.found is not None
+    assert search.found.hypothesis.tokens == (2,)
