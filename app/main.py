@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app import __version__
@@ -57,12 +58,15 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
 def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        loading = threading.Thread(target=load_store, args=(service,), name="precis-load", daemon=True)
         if models is None:
-            threading.Thread(target=load_store, args=(service,), name="precis-load", daemon=True).start()
+            loading.start()
         else:
             serve_models(service, models)
         yield
         await service.drain()
+        if models is None:  # a thread inside a native library must not be torn down with the interpreter
+            await run_in_threadpool(loading.join, service.settings.drain_seconds)
 
     return lifespan
 
@@ -84,6 +88,8 @@ def load_store(service: Service) -> None:
         service.failure = f"cannot load the default model {settings.model!r} from {settings.model_store}: {reason}"
         return
     for name in registry.available(settings.model_store):
+        if service.draining:
+            return
         if name != settings.model and (reason := _load(service, name)) is not None:
             log.error("model left out", model=name, reason=reason)
     service.loading = False

@@ -1,7 +1,7 @@
 """Assembly: what is loaded when, and what happens to what cannot be loaded."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Load]]:
+def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Load]:
     """A model store in memory: by name, what loading does."""
     loads: dict[str, Load] = {}
 

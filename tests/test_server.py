@@ -9,15 +9,21 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 import pytest
 
+from app.__main__ import main
+from app.config import Settings
+from app.errors import ConfigurationError
+from app.main import create_app
+from app.server import listen, serve
 from tests.api.waiting import PATIENCE, eventually
 from tests.serving import HOLD
 
 ROOT = Path(__file__).parents[1]
+PATIENT = {"PRECIS_TIMEOUT_MS": "600000", "PRECIS_DRAIN_SECONDS": "600"}  # a slow machine changes nothing
 
 
 class Process:
@@ -26,17 +32,31 @@ class Process:
     def __init__(self, folder: Path, **settings: str) -> None:
         self._hold = folder / "hold"
         self._output = folder / "output"
+        self._settings = {HOLD: str(self._hold), "PRECIS_PORT": "0", "PRECIS_MAX_ROWS": "8", **PATIENT, **settings}
+
+    def __enter__(self) -> Self:
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.serving"],
                 cwd=ROOT,
-                env=environment(**{HOLD: str(self._hold), "PRECIS_PORT": "0", "PRECIS_MAX_ROWS": "8", **settings}),
+                env=environment(**self._settings),
                 stdout=output,
                 stderr=subprocess.PIPE,
             )
-        eventually(lambda: self.process.poll() is not None or self.lines("listening"))
-        self.port: int = self.lines("listening")[0]["port"]
+        try:
+            eventually(lambda: self.process.poll() is not None or self.lines("listening"))
+            self.port: int = self.lines("listening")[0]["port"]
+        except BaseException:
+            self.__exit__()
+            raise
         self.url = f"http://127.0.0.1:{self.port}"
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.go_on()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.errors = self.process.communicate()[1]
 
     def lines(self, event: str) -> list[Any]:
         complete = [line for line in self._output.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -58,37 +78,22 @@ class Process:
         lines = self.get("/metrics").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
-    def waiting_or_live(self) -> bool:
-        return self.metric("precis_live_rows") > 0
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
 
     def wait(self) -> int:
         return self.process.wait(PATIENCE)
-
-    def close(self) -> None:
-        self.go_on()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
 
 
 def environment(**settings: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", **settings}
 
 
-def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Process]:
-    process = Process(tmp_path)
-    yield process
-    process.close()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One process for all the tests that leave it running as it was."""
+    with Process(tmp_path_factory.mktemp("server")) as process:
+        yield process
 
 
 def test_it_answers_over_a_socket_and_does_not_name_its_software(server: Process) -> None:
@@ -101,50 +106,49 @@ def test_it_answers_over_a_socket_and_does_not_name_its_software(server: Process
     assert line["request_id"] == response.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_server_stops_with_status_0(server: Process, number: signal.Signals) -> None:
-    server.process.send_signal(number)
-    assert server.wait() == 0
+def test_an_idle_server_stops_with_status_0_when_it_is_interrupted(tmp_path: Path) -> None:
+    with Process(tmp_path) as server:
+        server.stop(signal.SIGINT)
+        assert server.wait() == 0
     assert server.lines("stopped")
-    assert server.process.stderr is not None
-    assert server.process.stderr.read() == b""
+    assert server.errors == b""
 
 
-def test_after_sigterm_admitted_work_is_answered_and_new_work_refused(server: Process) -> None:
-    server.hold()
-    with ThreadPoolExecutor(30) as pool, httpx2.Client(base_url=server.url, timeout=PATIENCE) as kept:
+def test_after_sigterm_admitted_work_is_answered_and_new_work_refused(tmp_path: Path) -> None:
+    with (
+        Process(tmp_path) as server,
+        ThreadPoolExecutor(30) as pool,
+        httpx2.Client(base_url=server.url, timeout=PATIENCE) as kept,
+    ):
+        server.hold()
         assert kept.get("/readyz").status_code == 200
         admitted = _admit(server, pool, 25)
-        server.process.send_signal(signal.SIGTERM)
+        server.stop()
         eventually(lambda: kept.get("/readyz").status_code == 503)
-        server.process.send_signal(signal.SIGTERM)
+        server.stop()
         for refused in (kept.post("/summarize", json={"text": "alpha"}), server.summarize()):
             assert refused.status_code == 503
             assert refused.json()["error_type"] == "draining"
             assert int(refused.headers["retry-after"]) >= 1
         assert server.get("/livez").status_code == 200
-        server.process.send_signal(signal.SIGTERM)
+        server.stop()
         assert server.get("/readyz").status_code == 503
         assert server.process.poll() is None
         assert not any(answer.done() for answer in admitted)
         server.go_on()
         assert [answer.result().status_code for answer in admitted] == [200] * len(admitted)
-    assert server.wait() == 0
+        assert server.wait() == 0
 
 
 def test_what_is_not_done_when_the_grace_ends_is_refused_honestly(tmp_path: Path) -> None:
-    server = Process(tmp_path, PRECIS_DRAIN_SECONDS="0.2")
-    try:
+    with Process(tmp_path, PRECIS_DRAIN_SECONDS="0.2") as server, ThreadPoolExecutor(2) as pool:
         server.hold()
-        with ThreadPoolExecutor(2) as pool:
-            (admitted,) = _admit(server, pool, 1)
-            server.process.send_signal(signal.SIGTERM)
-            assert admitted.result().status_code == 503
-            assert admitted.result().json()["error_type"] == "draining"
-            server.go_on()
+        (admitted,) = _admit(server, pool, 1)
+        server.stop()
+        assert admitted.result().status_code == 503
+        assert admitted.result().json()["error_type"] == "draining"
+        server.go_on()
         assert server.wait() == 0
-    finally:
-        server.close()
 
 
 def test_a_caller_who_closes_the_socket_frees_its_rows(server: Process) -> None:
@@ -155,7 +159,7 @@ def test_a_caller_who_closes_the_socket_frees_its_rows(server: Process) -> None:
     )
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as caller:
         caller.sendall(head.encode() + body)
-        eventually(server.waiting_or_live)
+        eventually(lambda: server.metric("precis_live_rows") > 0)
     eventually(lambda: [line for line in server.lines("request") if line["status"] == 499])
     server.go_on()
     eventually(lambda: server.metric("precis_live_rows") == 0)
@@ -172,31 +176,50 @@ def test_a_body_that_is_too_large_is_refused_while_it_arrives(server: Process) -
         assert caller.recv(4096).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("PRECIS_PORT", "http", "PRECIS_PORT"),
-        ("PRECIS_PROT", "8000", "did you mean PRECIS_PORT?"),
-        ("PRECIS_MODEL", "nope", "cannot load the default model 'nope'"),
-        ("PRECIS_MODEL_STORE", "/nowhere", "/nowhere"),
-        ("PRECIS_HOST", "203.0.113.1", "cannot listen on 203.0.113.1"),
-    ],
-)
-def test_a_start_that_fails_is_one_line_and_a_status(name: str, value: str, told: str) -> None:
-    ended = run("app", **{"PRECIS_PORT": "0", name: value})
-    assert ended.returncode in (1, 2)
+def test_without_its_default_model_it_ends_with_one_line_and_a_status() -> None:
+    command, settings = [sys.executable, "-m", "app"], {"PRECIS_PORT": "0", "PRECIS_MODEL": "nope"}
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment(**settings), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("precis: ")
-    assert told in line
+    assert line.startswith("precis: cannot load the default model 'nope' from model_store: ")
     assert "Traceback" not in ended.stdout
 
 
-def test_a_port_that_is_taken_is_one_line_and_a_status() -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PRECIS_PORT", "http", "PRECIS_PORT: "),
+        ("PRECIS_PROT", "1", "PRECIS_PROT is not a setting; did you mean PRECIS_"),
+    ],
+)
+def test_a_wrong_setting_ends_start_up_with_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"precis: {told}")
+
+
+def test_a_port_that_is_taken_is_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        ended = run("app", PRECIS_PORT=port)
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines() == [f"precis: cannot listen on 127.0.0.1, port {port}: Address already in use"]
+        port = taken.getsockname()[1]
+        settings = Settings(port=port)
+        assert serve(create_app(settings, models=[]), settings) == 1
+    told = capsys.readouterr().err
+    assert told == f"precis: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+
+
+def test_a_host_that_does_not_exist_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"^cannot listen on no host, port 0: \w"):
+        listen(Settings(host="no host", port=0))
+
+
+def test_an_ipv6_host_is_listened_on() -> None:
+    with listen(Settings(host="::1", port=0)) as listener:
+        assert listener.family == socket.AF_INET6
 
 
 def _admit(server: Process, pool: ThreadPoolExecutor, texts: int) -> list[Future[httpx2.Response]]:

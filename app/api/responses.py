@@ -7,9 +7,9 @@ import orjson
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from app.alignment import Item, SummaryItem, align, top
+from app.alignment import Attention, Item, SummaryItem, align, top
 from app.api.problems import describe
-from app.engine.request import Attention, Part, Summary, Timing
+from app.engine.request import Part, Summary, Timing
 from app.models.base import ModelInfo, Span
 from app.schemas import AttentionRequest
 

@@ -45,6 +45,7 @@ async def exchange(
 
 
 def scope_of(method: str, path: str, headers: Mapping[str, str]) -> Scope:
+    path, _, query = path.partition("?")
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -54,7 +55,7 @@ def scope_of(method: str, path: str, headers: Mapping[str, str]) -> Scope:
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),

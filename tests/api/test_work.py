@@ -12,6 +12,7 @@ from tests.api.asgi import scope_of
 from tests.api.waiting import eventually
 from tests.fakes import FakeModel
 
+TEXTS = {"/summarize": 1, "/summarize/batch": 2, "/attention": 1}
 BODIES = {
     "/summarize": {"text": "alpha bravo"},
     "/summarize/batch": {"texts": ["alpha bravo", "charlie"]},
@@ -23,7 +24,7 @@ BODIES = {
 def test_a_caller_who_leaves_frees_its_rows(app: FastAPI, service: Service, model: FakeModel, path: str) -> None:
     asyncio.run(_leave_while_decoding(app, model, path))
     eventually(lambda: model.occupied == 0)
-    eventually(lambda: service.metrics.cancelled._value.get() == len(BODIES[path].get("texts", "1")))
+    eventually(lambda: service.metrics.cancelled._value.get() == TEXTS[path])
     assert service.metrics.requests.labels(path, "499")._value.get() == 1
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def eventually(condition: Callable[[], object]) -> None:
