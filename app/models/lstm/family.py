@@ -109,7 +109,7 @@ class LSTMState(DecoderState):
         return StepOutput(
             log_probabilities[index],
             decoded.attention.squeeze(1)[index],
-            torch.sigmoid(-decoded.gate.squeeze(1)[index]),
+            decoded.shares[1].squeeze(1)[index],
         )
 
     @torch.inference_mode()

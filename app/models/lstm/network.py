@@ -58,6 +58,16 @@ class Decoded(NamedTuple):
     gate: Tensor  # (B, T) float32, logit of generating rather than copying
     state: State
 
+    @property
+    def shares(self) -> tuple[Tensor, Tensor]:
+        """Probability of generating and of copying, 2 x (B, T): sigmoid(gate) and its complement.
+
+        Written as a softmax of two, because a sigmoid over few numbers rounds otherwise than over many (whole vectors
+        and their remainder are computed differently), and a result must not depend on how many rows there are.
+        """
+        generate, copy = torch.softmax(torch.stack([self.gate, torch.zeros_like(self.gate)], dim=2), dim=2).unbind(2)
+        return generate, copy
+
 
 def reverse(sequence: Tensor, lengths: Tensor) -> Tensor:
     """Reverse the first `lengths[b]` positions of each row; padding stays at the end, so nothing is ever packed.
@@ -186,8 +196,8 @@ class Seq2Seq(nn.Module):
     def log_probabilities(self, decoded: Decoded, source_ids: Tensor) -> Tensor:
         """Mixture of generating and copying (See et al. 2017, eq. 9): (B, T, V) float32, normalised."""
         logits = F.linear(decoded.features, self.embedding.weight, self.output_bias).float()  # (B, T, V)
-        generate = torch.sigmoid(decoded.gate).unsqueeze(2)  # (B, T, 1)
-        mixture = torch.softmax(logits, dim=2) * generate
-        copies = decoded.attention * (1.0 - generate)  # (B, T, S)
+        generate, copy = decoded.shares  # 2 x (B, T)
+        mixture = torch.softmax(logits, dim=2) * generate.unsqueeze(2)  # (B, T, V)
+        copies = decoded.attention * copy.unsqueeze(2)  # (B, T, S)
         index = source_ids.unsqueeze(1).expand_as(copies)  # (B, T, S)
         return mixture.scatter_add(2, index, copies).clamp_min(torch.finfo(torch.float32).tiny).log()

@@ -69,6 +69,30 @@ def test_a_row_is_the_same_in_every_shape(network: Seq2Seq, length: int, company
         assert torch.equal(got[1], expected[1])
 
 
+@pytest.mark.parametrize("count", [4, 8, 16, 32, 64])
+def test_every_row_of_a_full_batch_is_as_it_is_alone(network: Seq2Seq, count: int) -> None:
+    """Many rows and tokens: elementwise functions differ in the last bit only for some values in some places."""
+    model = model_of(network)
+    memories = model.encode([source(3 + 5 * i, i) for i in range(count)])
+    together = model.open(count)
+    for row, memory in enumerate(memories):
+        together.join([row], memory)
+    alone = [model.open(1) for _ in range(count)]
+    for state, memory in zip(alone, memories, strict=True):
+        state.join([0], memory)
+    for step in range(5):
+        tokens = source(count, 100 + step)
+        output = together.step(range(count), tokens)
+        assert output.copied is not None
+        for row, state in enumerate(alone):
+            single = state.step([0], [tokens[row]])
+            assert single.copied is not None
+            assert torch.equal(output.log_probabilities[row], single.log_probabilities[0])
+            assert torch.equal(output.copied[row], single.copied[0])
+            width = memories[row].source_tokens
+            assert torch.equal(output.attention[row, :width], single.attention[0, :width])
+
+
 def test_joins_leaves_and_reorders_leave_the_other_rows_alone(network: Seq2Seq) -> None:
     model = model_of(network)
     generator = random.Random(5)
