@@ -126,6 +126,8 @@ def test_after_sigterm_admitted_work_is_answered_and_new_work_refused(tmp_path: 
         server.stop()
         eventually(lambda: kept.get("/readyz").status_code == 503)
         server.stop()
+        eventually(lambda: server.lines("draining"))
+        assert {server.get("/readyz").status_code for _ in range(50)} == {503}  # each on a new connection
         for refused in (kept.post("/summarize", json={"text": "alpha"}), server.summarize()):
             assert refused.status_code == 503
             assert refused.json()["error_type"] == "draining"
