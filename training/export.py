@@ -45,6 +45,8 @@ def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card) -> None:
         }
         (draft / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (draft / "README.md").write_text(card.readme, encoding="utf-8")
+        for path in draft.iterdir():  # readable by whatever user the service runs as
+            path.chmod(0o644)
         publish(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

@@ -36,6 +36,13 @@ def test_weights_are_stored_in_half_precision_and_served_in_full(folder: Path) -
     torch.testing.assert_close(model._model.state_dict()["embedding.weight"], stored["embedding.weight"].float())
 
 
+def test_every_file_can_be_read_by_the_user_that_serves_it(folder: Path) -> None:
+    assert {path.name: oct(path.stat().st_mode & 0o444) for path in folder.iterdir()} == dict.fromkeys(
+        ("config.json", "manifest.json", "model.safetensors", "README.md", "tokenizer.json"), "0o444"
+    )
+    assert folder.stat().st_mode & 0o555 == 0o555
+
+
 def test_text_goes_in_and_comes_out_through_the_seam(folder: Path) -> None:
     model = load(folder, device="cpu", precision="float32")
     source = model.tokenize("The council approved a bridge.")
