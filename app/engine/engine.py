@@ -64,7 +64,7 @@ class Engine:
         """
         submitted = self._clock()
         try:
-            self._worker.check_accepting()
+            self._worker.check_room(len(requests))
             planned = [self._plan(request, submitted) for request in requests]
             self._worker.admit([ticket for ticket in planned if isinstance(ticket, Ticket)])
         except OverloadedError as error:

@@ -198,6 +198,8 @@ def test_the_queue_is_bounded_in_texts_for_single_and_batch_requests_alike() -> 
     with running(model, max_rows=1, max_queue=3, observer=observer) as engine:
         (live,) = engine.submit([text])
         model.gate.wait_for_arrival(1)
+        with pytest.raises(TooLargeError):
+            engine.submit([SummaryRequest("alpha " * 64, GREEDY, "chunk")])
         waiting = engine.submit([text, text])
         with pytest.raises(OverloadedError) as refusal:
             engine.submit([text, text])
@@ -208,8 +210,6 @@ def test_the_queue_is_bounded_in_texts_for_single_and_batch_requests_alike() -> 
             engine.submit([text])
         with pytest.raises(TooLargeError):
             engine.submit([text] * 4)
-        with pytest.raises(TooLargeError):
-            engine.submit([SummaryRequest("alpha " * 64, GREEDY, "chunk")])
         assert waiting.pop().cancel()
         waiting += engine.submit([text])
         model.gate.open()
@@ -218,6 +218,31 @@ def test_the_queue_is_bounded_in_texts_for_single_and_batch_requests_alike() -> 
     assert observer.events["refused queue_full"] == 3
     assert observer.events["refused too_large"] == 5
     assert observer.waiting == observer.live == 0
+
+
+class CountsTokenizing(FakeModel):
+    """How many texts were tokenized."""
+
+    tokenized = 0
+
+    def tokenize(self, text: str) -> Tokens:
+        self.tokenized += 1
+        return super().tokenize(text)
+
+
+def test_what_a_full_queue_cannot_take_is_refused_before_it_is_tokenized() -> None:
+    model = CountsTokenizing()
+    model.gate.close()
+    text = SummaryRequest("alpha bravo", GREEDY)
+    with running(model, max_rows=1, max_queue=1) as engine:
+        engine.submit([text])
+        model.gate.wait_for_arrival(1)
+        (waiting,) = engine.submit([text])
+        with pytest.raises(OverloadedError):
+            engine.submit([text])
+        assert model.tokenized == 2
+        waiting.cancel()
+        assert engine.submit([text]), "a caller who left makes room"
 
 
 def test_an_engine_that_is_not_started_or_drained_refuses_work() -> None:
