@@ -74,6 +74,18 @@ class Worker:
                 state = "stopping" if self._draining else "not running"
                 raise DrainingError(f"The service is {state}; send this again.", self._scheduler.retry_after())
 
+    def check_room(self, texts: int) -> None:
+        """Raise unless new work is accepted and the queue has room for some of it: before anything is tokenized."""
+        with self._changed:
+            self.check_accepting()
+            if not texts or self._scheduler.waiting < self._scheduler.max_queue:
+                return
+            gone = self._scheduler.withdraw(self._clock())
+            waiting, retry_after = self._scheduler.waiting, self._scheduler.retry_after()
+        self._expire(gone, admitted=False)
+        if waiting >= self._scheduler.max_queue:
+            self._refuse(texts, waiting, retry_after)
+
     def admit(self, tickets: Sequence[Ticket]) -> None:
         """Queue all of these tickets, or raise and queue none."""
         jobs = [job for ticket in tickets for job in ticket.jobs]
@@ -218,7 +230,7 @@ class Worker:
             return
         job.outcome = outcome
         outcomes = [job.outcome for job in ticket.jobs if job.outcome]
-        if len(outcomes) < len(ticket.jobs) or ticket.closed:
+        if len(outcomes) < len(ticket.jobs):
             return
         try:
             summary = assemble(self._model, ticket.plan, outcomes, ticket.submitted)

@@ -165,6 +165,17 @@ def test_a_caller_who_leaves_frees_its_rows_within_one_step() -> None:
     assert observer.live == 0
 
 
+def test_a_caller_who_leaves_during_the_last_step_is_counted() -> None:
+    model, observer = FakeModel(), RecordingObserver()
+    model.gate.close()
+    with running(model, observer=observer) as engine:
+        (leaver,) = engine.submit([SummaryRequest("alpha", DecodingOptions(1, max_length=1, min_length=1))])
+        model.gate.allow(1)
+        model.gate.wait_for_arrival(2)
+        assert leaver.cancel()
+    assert observer.events["cancelled"] == 1
+
+
 def test_all_parts_of_a_text_leave_with_its_caller() -> None:
     model, observer = FakeModel(), RecordingObserver()
     model.gate.close()
