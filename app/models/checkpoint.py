@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def verify(folder: Path) -> str:
+def verify(folder: Path, required: Iterable[str] = ()) -> str:
     """Check every file against the manifest; the checkpoint's digest ("sha256:…" of the manifest itself).
 
-    Raises CheckpointError naming the first file that is missing, changed or not listed by a plain name.
+    Raises CheckpointError naming the first file that is missing, changed or not listed by a plain name; `required` ones
+    must be listed, so that nothing is read that was not checked.
     """
     files = read_json(folder / MANIFEST).get("files")
     if not isinstance(files, dict) or not files:
         raise CheckpointError(f"{folder / MANIFEST}: `files` is not an object of file names and sha256 digests")
+    if unlisted := sorted(set(required) - set(files)):
+        raise CheckpointError(f"{folder / MANIFEST}: does not list {', '.join(unlisted)}")
     for name, expected in files.items():
         if Path(name).name != name:
             raise CheckpointError(f"{folder / MANIFEST}: {name!r} is not a plain file name")

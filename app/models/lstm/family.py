@@ -34,6 +34,7 @@ from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FEWEST_ROWS = 4
 WIDTH_STEP = 16
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 def padded_rows(count: int) -> int:
@@ -172,7 +173,7 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
 
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
-    digest = verify(folder)
+    digest = verify(folder, FILES)
     config = read_json(folder / "config.json")
     chosen, dtype = _device(device), _precision(precision)
     tokenizer = _tokenizer(folder / "tokenizer.json")

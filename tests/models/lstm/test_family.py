@@ -88,6 +88,15 @@ def test_missing_weights_are_named(folder: Path) -> None:
         load(folder, device="cpu", precision="auto")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_file_that_the_manifest_does_not_list_is_never_read(folder: Path, name: str) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    del manifest["files"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=rf"manifest\.json: does not list {name}"):
+        load(folder, device="cpu", precision="auto")
+
+
 def test_something_else_than_a_tokenizer_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
     write_manifest(folder)
