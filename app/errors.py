@@ -12,8 +12,7 @@ PrecisError
      ├─ ModelFailedError        500, this text alone made the model fail
      ├─ OverloadedError         503, with the seconds after which to try again
      │   └─ DrainingError       503, the service is stopping or not ready yet
-     ├─ DeadlineExceededError   504
-     └─ CancelledError          499, the caller left; nobody reads the answer
+     └─ DeadlineExceededError   504
 """
 
 from dataclasses import dataclass
@@ -109,9 +108,3 @@ class DeadlineExceededError(RequestError):
     """The request's own deadline passed."""
 
     status, title, slug = 504, "Deadline exceeded", "deadline-exceeded"
-
-
-class CancelledError(RequestError):
-    """The caller left."""
-
-    status, title, slug = 499, "Client closed request", "cancelled"
