@@ -48,10 +48,13 @@ def read(spec: str) -> Iterator[Pair]:
                 return
             try:
                 row = json.loads(line)
-                yield Pair(str(row.get("id", number)), row["text"], row["summary"])
+                pair = Pair(str(row.get("id", number)), row["text"], row["summary"])
+                if not isinstance(pair.text, str) or not isinstance(pair.summary, str):
+                    raise TypeError("they must be strings")
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 message = f"{path}, line {number + 1}: not an object with `text` and `summary` ({error})"
                 raise ValueError(message) from error
+            yield pair
 
 
 @dataclass(frozen=True, slots=True)

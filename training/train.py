@@ -23,6 +23,7 @@ from training.export import Card, export
 from training.loss import copy_loss
 
 PROGRESS = ("step", "pairs", "seconds", "best", "loss_sum", "token_sum")
+FIXED = ("network", "batch_pairs", "batch_tokens", "seed")  # a run cannot go on with others: they decide its batches
 MATRIX_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -66,6 +67,8 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """bfloat16 where the device multiplies in it, float32 elsewhere; weights and optimizer are always float32."""
     if name != "auto":
+        if name not in MATRIX_TYPES:
+            raise ValueError(f"precision {name!r} is not one of auto, {', '.join(MATRIX_TYPES)}")
         return MATRIX_TYPES[name]
     fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
@@ -219,9 +222,10 @@ class Trainer:
 
     def _restore(self) -> None:
         state = torch.load(self.run / "state.pt", map_location=self.device, weights_only=True)
-        before = json.loads(state["config"])["network"]
-        if before != dataclasses.asdict(self.config.network):
-            raise ValueError(f"{self.run} holds a run of another network ({before}); use another folder")
+        before, now = json.loads(state["config"]), dataclasses.asdict(self.config)
+        if changed := [name for name in FIXED if before[name] != now[name]]:
+            told = ", ".join(f"{name} {before[name]}" for name in changed)
+            raise ValueError(f"{self.run} holds a run with {told}; go on with the same, or use another folder")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in PROGRESS:

@@ -65,7 +65,10 @@ def test_plain_and_compressed_files_read_alike_and_stop_at_the_given_row(tmp_pat
     assert len(list(read(f"{compressed}:7"))) == 7
 
 
-@pytest.mark.parametrize("line", ['{"text": "no summary"}', "not json", '["a list"]', '{"text": 1, "summary"}'])
+@pytest.mark.parametrize(
+    "line",
+    ['{"text": "no summary"}', "not json", '["a list"]', '{"text": null, "summary": "b"}', '{"text": 1, "summary"}'],
+)
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a", "summary": "b"}\n' + line + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from app.models.lstm.network import NetworkConfig
 from app.models.registry import available, load
 from tests.training.corpus import write_corpus
 from training.prepare import prepare
-from training.train import TrainingConfig, learning_rate
+from training.train import TrainingConfig, choose_precision, learning_rate
 
 SMALL = ("--vocabulary=300", "--embedding=16", "--encoder=16", "--decoder=24", "--key=8", "--max-source=40")
 RUN = ("--epochs=3", "--batch-pairs=16", "--warmup-steps=5", "--validate-every=7", "--max-summary=40", *SMALL)
@@ -91,6 +91,20 @@ def test_a_folder_prepared_from_other_data_is_refused(tmp_path: Path) -> None:
     write_corpus(tmp_path / "rows.jsonl", 60)
     with pytest.raises(ValueError, match="prepared from other data"):
         prepare(tmp_path / "run", [str(tmp_path / "rows.jsonl")], vocabulary_size=300)
+
+
+@pytest.mark.parametrize("change", ["--batch-pairs=8", "--embedding=24"])
+def test_a_run_does_not_go_on_with_what_would_change_its_batches_or_its_network(tmp_path: Path, change: str) -> None:
+    write_corpus(tmp_path / "rows.jsonl", 40)
+    subprocess.run(command(tmp_path, "mine", "--epochs=1"), check=True, capture_output=True)
+    done = subprocess.run(command(tmp_path, "mine", "--epochs=1", change), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "holds a run with" in done.stderr.splitlines()[-1]
+
+
+def test_an_unknown_precision_is_told_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="not one of auto, float32, bfloat16"):
+        choose_precision("float8", torch.device("cpu"))
 
 
 def test_wrong_data_ends_with_one_line(tmp_path: Path) -> None:
