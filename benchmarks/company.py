@@ -52,10 +52,11 @@ def in_company(engine: Engine, requests: Sequence[SummaryRequest], seed: int) ->
     futures: dict[int, Future[Summary]] = {}
     for index in order:
         futures[index] = engine.submit([requests[index]])[0]
-        if source.random() < 0.2:
-            engine.submit([source.choice(requests)])[0].cancel()
-        if source.random() < 0.3:
+        leaver = engine.submit([source.choice(requests)])[0] if source.random() < 0.2 else None
+        if leaver or source.random() < 0.3:
             time.sleep(source.random() * 0.02)
+        if leaver:
+            leaver.cancel()
     return [futures[index].result() for index in range(len(requests))]
 
 
