@@ -120,7 +120,11 @@ class AttentionRequest(Options):
 
     text: Text = Field(description="The text to summarize.")
     summary: Text | None = Field(None, description="Tell the attention of this summary instead of a generated one.")
-    level: Literal["token", "word"] = Field("token", description="Rows and columns are the model's tokens, or words.")
+    level: Literal["token", "word"] = Field(
+        "token",
+        description="Rows and columns are the model's tokens, or words: those of Unicode (UAX #29) as ICU finds them, "
+        "with its dictionary for Chinese.",
+    )
     format: Literal["dense", "top"] = Field("dense", description="The whole matrix, or each row's largest weights.")
     top_k: int = Field(5, ge=1, le=1000, description="How many weights a row has with `format: top`.")
     precision: int = Field(5, ge=1, le=8, description="Decimals of weights, log-probabilities and coverage.")

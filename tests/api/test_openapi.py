@@ -78,6 +78,10 @@ def test_every_schema_has_its_example(document: dict[str, Any]) -> None:
         assert schema["examples"] == [EXAMPLES[name]], name
 
 
+def test_the_segmenter_of_words_is_named(document: dict[str, Any]) -> None:
+    assert "ICU" in document["components"]["schemas"]["AttentionRequest"]["properties"]["level"]["description"]
+
+
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     def references(node: Any) -> list[str]:
         if isinstance(node, dict):
