@@ -6,8 +6,7 @@ requests, queues or HTTP; the engine knows nothing of a family but these classes
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -85,7 +84,6 @@ class ModelInfo:
     precision: str  # "float32" | "bfloat16"
     device: str
     special: Special
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 class Memory(ABC):
