@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from app import schemas
 from app.config import Settings
+from app.main import create_app
 from app.models.base import Limits
 from app.schemas import AttentionResponse, BatchResponse, Problem
 from tests.api.waiting import eventually
@@ -182,6 +183,16 @@ def test_a_deadline_that_passes_is_504(client: TestClient, model: FakeModel) -> 
     assert problem_of(summarize(client, timeout_ms=1), 504)["error_type"] == "deadline-exceeded"
 
 
+def test_the_deadline_of_a_request_that_names_none_is_that_of_the_service(settings: Settings, model: FakeModel) -> None:
+    model.before_step = lambda _rows: time.sleep(0.002)
+    app = create_app(settings.model_copy(update={"timeout_ms": 1}), models=[model])
+    with TestClient(app) as client:
+        problem_of(summarize(client), 504)
+        results = batch(client, TEXT, "golf").json()["results"]
+        assert [result["error"]["status"] for result in results] == [504, 504]
+        assert summarize(client, timeout_ms=600_000).status_code == 200
+
+
 def test_a_full_queue_is_503_with_retry_after(client: TestClient, model: FakeModel, settings: Settings) -> None:
     response = _overload(client, model, settings, lambda: summarize(client))
     assert problem_of(response, 503)["error_type"] == "overloaded"
@@ -314,6 +325,17 @@ def test_attention_in_parts_is_zero_outside_the_part(client: TestClient) -> None
     outside = [n for n, item in enumerate(attention["source_tokens"]) if item["start"] >= part["source"]["end"]]
     assert outside
     assert all(attention["weights"][0][column] == 0 for column in outside)
+
+
+def test_the_largest_weights_in_parts_stand_within_the_part(client: TestClient) -> None:
+    text = "alpha bravo charlie. " * 30
+    content = attend(client, text=text, truncation="chunk", format="top", level="word", top_k=3)
+    attention, parts = content["attention"], content["parts"]
+    for item, row in zip(attention["summary_tokens"], attention["top"], strict=True):
+        (part,) = [each for each in parts if each["summary"]["start"] <= item["start"] < each["summary"]["end"]]
+        for entry in row:
+            column = attention["source_tokens"][entry["source"]]
+            assert part["source"]["start"] <= column["start"] < column["end"] <= part["source"]["end"]
 
 
 def test_a_model_that_cannot_copy_leaves_copied_out(model: FakeModel, client: TestClient) -> None:
