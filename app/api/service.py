@@ -13,6 +13,7 @@ from app.engine.engine import Engine
 from app.errors import DrainingError, ModelNotFoundError
 from app.metrics import Metrics
 
+LARGE_ANSWERS_AT_ONCE = 2  # answers with attention that are written at once: each may take hundreds of megabytes
 LOADING_RETRY_AFTER = 5  # seconds; nothing is measured yet
 
 
@@ -25,6 +26,7 @@ class Service:
         self.loading = True
         self.draining = False
         self.failure: str | None = None  # why the default model cannot be served
+        self.large_answers = asyncio.Semaphore(LARGE_ANSWERS_AT_ONCE)
         self._engines: dict[str, Engine] = {}
         self._to_drain: list[Engine] = []
 

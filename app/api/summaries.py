@@ -87,7 +87,8 @@ async def attend(body: AttentionRequest, request: Request, service: ServiceDep) 
         timeout=timeout_seconds(body, service.settings),
     )
     summary = await summarize(request, engine, work)
-    return await run_in_threadpool(_attention_response, summary, body, request)
+    async with service.large_answers:
+        return await run_in_threadpool(_attention_response, summary, body, request)
 
 
 def _batch_work(body: BatchRequest, engine: Engine, service: Service) -> list[SummaryRequest | RequestError]:

@@ -10,7 +10,9 @@ from app.errors import FieldError, InvalidRequestError, TooLargeError
 from app.models.base import DecodingOptions, Limits, Seq2SeqModel, Tokens
 
 LONGEST_LENGTH_PENALTY = 10.0  # beyond it, a length to this power leaves the range of a float
-MAX_ATTENTION_CELLS = 64_000_000  # 256 MB of float32 for one answer
+# Weights of one answer: 64 MB as float32. Rounded in double precision and written as JSON they take several times as
+# much for a moment, about 400 MB in all.
+MAX_ATTENTION_CELLS = 16_000_000
 
 
 def plan(model: Seq2SeqModel, request: SummaryRequest, max_rows: int) -> Plan:

@@ -3,6 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event, Semaphore
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 
 from app import schemas
+from app.api import summaries
+from app.api.service import LARGE_ANSWERS_AT_ONCE, Service
 from app.config import Settings
 from app.main import create_app
-from app.models.base import Limits
+from app.models.base import Limits, Span, Tokens
 from app.schemas import AttentionResponse, BatchResponse, Problem
-from tests.api.waiting import eventually
+from tests.api.waiting import PATIENCE, eventually
 from tests.fakes import NOT_A_NUMBER, UNENCODABLE, UNSTEPPABLE, FakeModel
 
 TEXT = "alpha bravo charlie delta echo foxtrot"
@@ -297,9 +300,16 @@ def test_more_weights_than_columns_are_all_of_them(client: TestClient) -> None:
     assert all(len(row) == 6 for row in attend(client, format="top", top_k=1000)["attention"]["top"])
 
 
-def test_words_are_fewer_than_tokens_or_as_many_and_rows_still_sum_to_one(client: TestClient) -> None:
-    attention = attend(client, level="word")["attention"]
-    assert all(sum(row) == pytest.approx(1, abs=6e-5) for row in attention["weights"])
+def test_a_word_has_the_weights_of_all_its_tokens(
+    client: TestClient, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "tokenize", lambda text: _halved(FakeModel.tokenize(model, text)))
+    tokens, words = (attend(client, level=level, precision=8)["attention"] for level in ("token", "word"))
+    assert [item["text"] for item in words["source_tokens"]] == TEXT.split()
+    assert len(tokens["source_tokens"]) == 2 * len(words["source_tokens"])
+    for row, of_tokens in zip(words["weights"], tokens["weights"], strict=True):
+        assert row == pytest.approx([sum(pair) for pair in zip(of_tokens[::2], of_tokens[1::2], strict=True)], abs=1e-6)
+        assert sum(row) == pytest.approx(1, abs=1e-6)
 
 
 def test_the_attention_of_a_given_summary_is_told(client: TestClient) -> None:
@@ -341,6 +351,43 @@ def test_the_largest_weights_in_parts_stand_within_the_part(client: TestClient) 
 def test_a_model_that_cannot_copy_leaves_copied_out(model: FakeModel, client: TestClient) -> None:
     model._copies = False
     assert all("copied" not in item for item in attend(client)["attention"]["summary_tokens"])
+
+
+def test_a_deadline_that_passes_is_504_for_attention_too(client: TestClient, model: FakeModel) -> None:
+    model.before_step = lambda _rows: time.sleep(0.002)
+    response = client.post("/attention", json={"text": TEXT, "timeout_ms": 1})
+    assert problem_of(response, 504)["error_type"] == "deadline-exceeded"
+
+
+def test_few_answers_with_attention_are_written_at_once(
+    client: TestClient, service: Service, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, begun, may_end = summaries._attention_response, Semaphore(0), Event()
+
+    def slowly(*arguments: Any) -> Any:
+        begun.release()
+        may_end.wait(PATIENCE)
+        return write(*arguments)
+
+    monkeypatch.setattr(summaries, "_attention_response", slowly)
+    decoded = service.metrics.live_rows.labels("news-en")
+    with ThreadPoolExecutor(LARGE_ANSWERS_AT_ONCE + 1) as pool:
+        answers = [pool.submit(attend, client) for _ in range(LARGE_ANSWERS_AT_ONCE + 1)]
+        try:
+            assert all(begun.acquire(timeout=PATIENCE) for _ in range(LARGE_ANSWERS_AT_ONCE))
+            eventually(lambda: len(model.encodings) and decoded._value.get() == 0)
+            assert not begun.acquire(timeout=0.2), "one more has to wait"
+        finally:
+            may_end.set()
+        assert all(answer.result()["attention"]["weights"] for answer in answers)
+
+
+def _halved(tokens: Tokens) -> Tokens:
+    """Every token in two."""
+    ids = [token for token in tokens.ids for _ in range(2)]
+    halves = [(Span(span.start, span.start + 2), Span(span.start + 2, span.end)) for span in tokens.spans]
+    spans = [half for pair in halves for half in pair]
+    return Tokens(tokens.text, tuple(ids), tuple(spans))
 
 
 def _saw(model: FakeModel, word: str) -> bool:
