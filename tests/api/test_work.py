@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.testclient import TestClient
 from starlette.types import Message
 
+from app.api import work
 from app.api.service import Service
 from tests.api.asgi import scope_of
 from tests.api.waiting import eventually
 from tests.fakes import FakeModel
 
 TEXTS = {"/summarize": 1, "/summarize/batch": 2, "/attention": 1}
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "/summarize": {"text": "alpha bravo"},
     "/summarize/batch": {"texts": ["alpha bravo", "charlie"]},
     "/attention": {"text": "alpha bravo"},
@@ -46,6 +49,29 @@ def test_the_work_of_others_goes_on(app: FastAPI, model: FakeModel) -> None:
             return int(sent[0]["status"])
 
     assert asyncio.run(both()) == 200
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_nobody_waits_for_an_engine_that_hangs(
+    client: TestClient, model: FakeModel, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(work, "MARGIN_SECONDS", 0.01)
+    model.gate.close()
+    response = client.post(path, json={**BODIES[path], "timeout_ms": 1})
+    problems = [each["error"] for each in response.json()["results"]] if TEXTS[path] > 1 else [response.json()]
+    assert [each["status"] for each in problems] == [504] * TEXTS[path]
+    model.gate.open()
+    eventually(lambda: model.occupied == 0)
+
+
+def test_a_text_that_is_wrong_is_told_beside_those_that_hang(
+    client: TestClient, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "MARGIN_SECONDS", 0.01)
+    model.gate.close()
+    texts = ["alpha bravo", " ", "charlie"]
+    first, second, third = client.post("/summarize/batch", json={"texts": texts, "timeout_ms": 1}).json()["results"]
+    assert [each["error"]["status"] for each in (first, second, third)] == [504, 422, 504]
 
 
 async def _leave_while_decoding(app: FastAPI, model: FakeModel, path: str) -> None:
