@@ -138,7 +138,7 @@ class LSTMModel(Seq2SeqModel):
         return self._tokenizer.encode(text)
 
     def tokenize_summary(self, text: str) -> Tokens:
-        return self._tokenizer.encode(text)
+        return self._tokenizer.encode(text.strip())  # as detokenize() gives it: no white space at its edges
 
     def detokenize(self, ids: Sequence[int]) -> Tokens:
         return self._tokenizer.decode(ids)
@@ -180,6 +180,7 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
     try:
         sizes = network.NetworkConfig(**config["network"])
         limits, defaults = Limits(**config["limits"]), DecodingOptions(**config["decoding"])
+        _check_defaults(defaults, limits)
         description, language = str(config["description"]), str(config["language"])
         model = network.Seq2Seq(sizes)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -205,6 +206,17 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
         special=Special(start=START, end=END, suppressed=(PAD, START)),
     )
     return LSTMModel(model, tokenizer, info)
+
+
+def _check_defaults(defaults: DecodingOptions, limits: Limits) -> None:
+    """Raises ValueError when a request that names no parameter would be refused."""
+    if not 1 <= defaults.num_beams <= limits.max_beams:
+        raise ValueError(f"num_beams {defaults.num_beams} is not between 1 and max_beams {limits.max_beams}")
+    longest = limits.max_summary_tokens
+    if not 1 <= defaults.max_length <= longest:
+        raise ValueError(f"max_length {defaults.max_length} is not between 1 and max_summary_tokens {longest}")
+    if not 0 <= defaults.min_length <= defaults.max_length:
+        raise ValueError(f"min_length {defaults.min_length} is not between 0 and max_length {defaults.max_length}")
 
 
 def _fill(model: network.Seq2Seq, path: Path) -> None:

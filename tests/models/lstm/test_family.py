@@ -57,6 +57,11 @@ def test_text_goes_in_and_comes_out_through_the_seam(folder: Path) -> None:
     assert model.detokenize(model.tokenize_summary("a bridge").ids).text == "a bridge"
 
 
+def test_a_given_summary_has_no_white_space_at_its_edges(folder: Path) -> None:
+    model = load(folder, device="cpu", precision="float32")
+    assert model.tokenize_summary(" \n a bridge\u3000") == model.tokenize("a bridge")
+
+
 def change(folder: Path, **values: object) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, **values}), encoding="utf-8")
@@ -71,6 +76,11 @@ def change(folder: Path, **values: object) -> None:
         ({"network": {"vocabulary_size": 320}}, "model.safetensors"),
         ({"limits": {"max_tokens": 3}}, "config.json"),
         ({"decoding": None}, "config.json"),
+        ({"decoding": {"num_beams": 9}}, r"config\.json: .*num_beams 9 .*max_beams 8"),
+        ({"decoding": {"num_beams": 0}}, r"config\.json: .*num_beams 0 "),
+        ({"decoding": {"max_length": 65}}, r"config\.json: .*max_length 65 .*max_summary_tokens 64"),
+        ({"decoding": {"max_length": 5, "min_length": 6}}, r"config\.json: .*min_length 6 .*max_length 5"),
+        ({"decoding": {"num_beams": "4"}}, r"config\.json: TypeError"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused_by_file(folder: Path, values: dict[str, object], said: str) -> None:
