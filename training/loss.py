@@ -2,7 +2,7 @@
 
 The output layer is most of the arithmetic and almost all of the memory of a training step. Its loss needs only the
 target's probability, and the mixture's gate and copy share are known beforehand; so gradients are computed right in
-the forward pass, a block of rows at a time that fits the cache.
+the forward pass, a block of rows at a time that fits the cache; under `torch.no_grad` there are none.
 """
 
 from typing import Any
@@ -25,6 +25,7 @@ class _CopyLoss(torch.autograd.Function):
         copied: Tensor,
         targets: Tensor,
         dtype: torch.dtype,
+        learning: bool,
     ) -> Tensor:
         hidden, table = features.detach().to(dtype), weight.detach().to(dtype)
         grad_features = torch.empty_like(hidden)
@@ -41,6 +42,8 @@ class _CopyLoss(torch.autograd.Function):
             g, c = generate[rows], copied[rows]
             probability = g * vocabulary + (1 - g) * c + _TINY
             total -= probability.log().sum()
+            if not learning:
+                continue
             share = g * vocabulary / probability  # how much of the token is owed to generating
             softmax.mul_(share.unsqueeze(1)).scatter_add_(1, target, -share.unsqueeze(1))  # d loss / d logits
             grad_gate[rows] = -(vocabulary - c) / probability * g * (1 - g)
@@ -54,7 +57,7 @@ class _CopyLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(saved * grads[0] for saved in context.saved_tensors), None, None
+        return *(saved * grads[0] for saved in context.saved_tensors), None, None, None
 
 
 def copy_loss(
@@ -65,4 +68,5 @@ def copy_loss(
     features (N, E), weight (V, E), bias (V,), gate and copied (N,) float32, targets (N,); products run in `dtype`.
     See et al. 2017, eq. 9.
     """
-    return _CopyLoss.apply(features, weight, bias, gate, copied, targets, dtype)  # type: ignore[no-any-return, no-untyped-call]
+    learning = torch.is_grad_enabled()  # asked here: within the function it is always off
+    return _CopyLoss.apply(features, weight, bias, gate, copied, targets, dtype, learning)  # type: ignore[no-any-return, no-untyped-call]
