@@ -1,7 +1,12 @@
+import sys
+from typing import Any, NoReturn
+
 import pytest
 from starlette.testclient import TestClient
 
 from app.api.service import Service
+from tests.api.waiting import eventually
+from tests.fakes import UNENCODABLE, FakeModel
 
 NAMES = (
     "precis_requests_total",
@@ -32,6 +37,19 @@ def test_a_service_that_stops_is_alive_but_not_ready(client: TestClient, service
     assert response.headers["content-type"] == "application/problem+json"
     assert int(response.headers["retry-after"]) >= 1
     assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
+def test_a_service_whose_worker_is_dead_is_alive_but_not_ready(client: TestClient, model: FakeModel, path: str) -> None:
+    def refuse(_capacity: int) -> NoReturn:
+        raise RuntimeError("no memory on the device")
+
+    model.open = refuse  # type: ignore[method-assign]  # the next worker cannot even begin
+    model.before_step = lambda _rows: sys.exit()
+    client.post("/summarize", json={"text": "alpha"})
+    eventually(lambda: client.get(path).status_code == 503)
+    assert client.get("/livez").status_code == 200
+    assert client.post("/summarize", json={"text": "alpha"}).status_code == 503
 
 
 @pytest.mark.parametrize("path", ["/summarize", "/summarize/batch", "/attention"])
@@ -67,3 +85,24 @@ def test_routes_are_counted_by_template_so_that_callers_cannot_make_new_series(c
 def test_what_is_too_large_is_counted_as_refused(client: TestClient) -> None:
     client.post("/summarize", json={"text": "a" * 2001})
     assert 'precis_refused_total{reason="too_large"} 1.0' in client.get("/metrics").text
+
+
+SECRET = "s3cret-t0ken"
+WRONG: list[tuple[int, str, str, dict[str, Any]]] = [
+    (400, "POST", "/summarize", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
+    (404, "GET", "/nowhere", {}),
+    (404, "POST", "/summarize", {"json": {"text": "alpha", "model": "nope"}}),
+    (405, "DELETE", "/summarize", {}),
+    (413, "POST", "/summarize", {"json": {"text": "a" * 2001}}),
+    (415, "POST", "/attention", {"content": b"alpha"}),
+    (422, "POST", "/attention", {"json": {"text": "", "colour": 1}}),
+    (500, "POST", "/summarize", {"json": {"text": UNENCODABLE}}),
+]
+
+
+def test_what_stands_in_authorization_is_in_no_error_and_no_metric(client: TestClient) -> None:
+    client.headers["Authorization"] = f"Bearer {SECRET}"
+    answers = [(status, client.request(method, path, **sent)) for status, method, path, sent in WRONG]
+    assert [answer.status_code for _, answer in answers] == [status for status, _ in answers]
+    answers.append((200, client.get("/metrics")))
+    assert [answer.url.path for _, answer in answers if SECRET in f"{answer.headers} {answer.text}"] == []
