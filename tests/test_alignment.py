@@ -79,11 +79,16 @@ def test_rows_sum_to_one_spans_quote_the_text_and_never_cross(source: str, summa
         assert all(item.text == text[item.start : item.end] == item.text.strip() for item in items)
         starts_and_ends = [(item.start, item.end) for item in items]
         assert starts_and_ends == sorted(starts_and_ends)
-    assert weights_are_all_kept(aligned.weights, len(aligned.summary))
 
 
-def weights_are_all_kept(weights: np.ndarray, rows: int) -> bool:
-    return weights.shape[0] == rows and bool(np.isfinite(weights).all())
+@given(source=texts(), summary=texts(), seed=st.integers(0, 1000))
+def test_a_word_has_the_mass_of_all_its_columns_and_the_mean_of_its_rows(source: str, summary: str, seed: int) -> None:
+    tokenizer = trained_tokenizer()
+    whole = attention(tokenizer.encode(source), tokenizer.encode(summary), seed)
+    columns, rows = group_words(whole.source, "en"), group_words(whole.summary, "en")
+    expected = [[whole.weights[np.ix_(row, column)].sum() / len(row) for column in columns] for row in rows]
+    aligned = align(whole, level="word", language="en")
+    np.testing.assert_allclose(aligned.weights, expected, rtol=1e-4)
 
 
 @given(text=texts(), language=st.sampled_from(["en", "zh", "ar", "xx"]))
