@@ -21,11 +21,17 @@ class Metrics:
         self.request_seconds = Histogram(
             "precis_request_seconds", "Time to answer.", ["route"], registry=registry, buckets=REQUEST_SECONDS
         )
-        self.queue_texts = Gauge("precis_queue_texts", "Texts waiting.", model, registry=registry)
+        self.queue_texts = Gauge(
+            "precis_queue_texts", "Texts waiting; each part of a long text counts.", model, registry=registry
+        )
         self.live_rows = Gauge("precis_live_rows", "Decoder rows in use.", model, registry=registry)
         self.slot_occupancy = Gauge("precis_slot_occupancy", "Live rows / all rows.", model, registry=registry)
         self.padding_efficiency = Gauge(
-            "precis_padding_efficiency", "Real / computed source tokens, since the start.", model, registry=registry
+            "precis_padding_efficiency",
+            "Source tokens / (texts x longest text) of each joining pass, summed since the start; "
+            "before the model rounds shapes up itself.",
+            model,
+            registry=registry,
         )
         self.first_token_seconds = Histogram(
             "precis_first_token_seconds",
