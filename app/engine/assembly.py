@@ -76,7 +76,7 @@ def _parts(plan: Plan, outcomes: Sequence[Decoded], summaries: Sequence[Span]) -
 def _timing(outcomes: Sequence[Decoded], submitted: float) -> Timing:
     decoding = [outcome.finished - outcome.joined - outcome.encode_seconds for outcome in outcomes]
     return Timing(
-        queue_ms=1000 * sum(outcome.joined - submitted for outcome in outcomes),
+        queue_ms=1000 * (min(outcome.joined for outcome in outcomes) - submitted),
         encode_ms=1000 * sum(outcome.encode_seconds for outcome in outcomes),
         decode_ms=1000 * sum(decoding),
         total_ms=1000 * (max(outcome.finished for outcome in outcomes) - submitted),

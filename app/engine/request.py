@@ -42,7 +42,11 @@ class SourceUse:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds. With several parts: the sums, and `total` from submission to the last part's end."""
+    """Milliseconds. `queue` is from submission until the model began, `total` from submission to the end.
+
+    With several parts: until the first of them began and until the last of them ended; `encode` and `decode` are sums,
+    and may exceed `total`, since parts run side by side.
+    """
 
     queue_ms: float
     encode_ms: float

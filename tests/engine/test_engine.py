@@ -286,6 +286,15 @@ def test_the_parts_of_the_timing_make_up_the_whole() -> None:
     assert timing.total_ms == 2250.0
 
 
+def test_a_long_text_has_waited_when_its_first_part_begins() -> None:
+    model, clock = FakeModel(), Clock()
+    model.before_step = lambda _: setattr(clock, "now", clock.now + 0.5)
+    with running(model, max_rows=1, clock=clock) as engine:
+        request = SummaryRequest("alpha " * 40, DecodingOptions(1, 3, 3), "chunk", timeout=1000.0)
+        timing = engine.submit([request])[0].result(PATIENCE).timing
+    assert (timing.queue_ms, timing.decode_ms, timing.total_ms) == (0.0, 6000.0, 6000.0)
+
+
 def test_a_callback_may_submit_again() -> None:
     again: list[Future[Summary]] = []
     done = threading.Event()
