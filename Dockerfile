@@ -17,7 +17,7 @@ COPY app app
 RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash app
 
 FROM python:3.11-slim-bookworm
-# OMP_WAIT_POLICY: threads that spin while they wait make a busy machine hundreds of times slower.
+# OMP_WAIT_POLICY: threads that spin while they wait starve the other work of the machine.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     OMP_WAIT_POLICY=PASSIVE \

@@ -1,5 +1,6 @@
 """`python -m app`: serve, with the settings of the environment."""
 
+import os
 import sys
 
 from app.config import load_settings
@@ -14,6 +15,8 @@ def main() -> int:
         print(f"precis: {error}", file=sys.stderr)
         return 2
     configure_logs(settings)
+    # Threads that spin while they wait starve the other work of the machine. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Only now: the model's libraries take seconds to load, a wrong setting is told at once.
     from app.main import create_app
     from app.server import serve

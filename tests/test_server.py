@@ -205,6 +205,28 @@ def test_a_wrong_setting_ends_start_up_with_one_line_and_a_status(
     assert line.startswith(f"precis: {told}")
 
 
+@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_operator_wants_otherwise(before: str | None, after: str) -> None:
+    given = {} if before is None else {"OMP_WAIT_POLICY": before}
+    code = """
+import os, sys
+from app.__main__ import main
+import app.config
+assert "torch" not in sys.modules
+class Torch:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print(os.environ["OMP_WAIT_POLICY"])
+            sys.exit()
+sys.meta_path.insert(0, Torch())
+main()
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(**given), capture_output=True, text=True, check=True
+    )
+    assert told.stdout == f"{after}\n"
+
+
 def test_a_port_that_is_taken_is_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
