@@ -16,14 +16,12 @@ TRAIN := $(VENV)/.train-$(PINS)
 TEST := $(VENV)/.test-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
 
-# Threads that spin while they wait make a busy machine hundreds of times slower; threads that sleep do not.
+# Threads that spin while they wait starve the other work of the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 # A model that trains in minutes; anything here can be overruled in ARGS.
 SMALL := --vocabulary 8000 --embedding 128 --encoder 128 --decoder 256 --key 128 --epochs 3 --batch-pairs 32 \
 	--warmup-steps 50 --validate-every 100
-
-CONTAINER_CHECK ?= ../shared/tools/container-check
 
 LOCK := $(shell command -v flock >/dev/null 2>&1 && echo flock $(VENV)/.lock)
 define INSTALL
@@ -68,7 +66,7 @@ evaluate: $(TRAIN) ## ROUGE of a checkpoint beside the lead baselines (DATA=rows
 bench: $(TEST) ## measure the service's speed on this machine
 	$(PY) -m benchmarks throughput $(ARGS)
 
-test-containers: ## build the image and run the compose file for real (root on Debian)
+test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
 
 python:

@@ -4,9 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-tool=${CONTAINER_CHECK:-../shared/tools/container-check}
+tool=${CONTAINER_CHECK:-}
 if [ ! -x "$tool" ]; then
-  echo "There is no container-check at $tool. Name it: make test-containers CONTAINER_CHECK=/path/to/container-check" >&2
+  echo "CONTAINER_CHECK is ${tool:-not set}; it has to name a tool that can be run (see CONTRIBUTING.md):" \
+    "make test-containers CONTAINER_CHECK=/path/to/container-check" >&2
   exit 1
 fi
 
