@@ -16,6 +16,7 @@ from training.train import Trainer, TrainingConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+MAX_BEAMS = 8
 Data = Annotated[
     list[str], typer.Option(help="JSON lines with `text` and `summary`, plain or .zst: PATH or PATH:ROWS.")
 ]
@@ -37,8 +38,8 @@ def run(
     decoder: int = 512,
     key: int = 256,
     dropout: float = 0.1,
-    max_source: Annotated[int, typer.Option(help="Source tokens that the model reads.")] = 400,
-    max_summary: Annotated[int, typer.Option(help="Tokens of the longest summary.")] = 64,
+    max_source: Annotated[int, typer.Option(min=1, help="Source tokens that the model reads.")] = 400,
+    max_summary: Annotated[int, typer.Option(min=1, help="Tokens of the longest summary.")] = 64,
     epochs: float = 1.0,
     batch_pairs: int = 64,
     learning_rate: float = 1.5e-3,
@@ -50,10 +51,12 @@ def run(
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16: type of matrix products.")] = "auto",
     language: Annotated[str, typer.Option(help="Of the summaries, as a BCP 47 tag.")] = "en",
     description: str = "",
-    num_beams: Annotated[int, typer.Option(help="Default of the checkpoint, as are the next three.")] = 4,
-    max_length: int = 32,
-    length_penalty: float = 1.0,
-    no_repeat_ngram_size: int = 3,
+    num_beams: Annotated[
+        int, typer.Option(min=1, max=MAX_BEAMS, help="Default of the checkpoint, as are the next three.")
+    ] = 4,
+    max_length: Annotated[int, typer.Option(min=1)] = 32,
+    length_penalty: Annotated[float, typer.Option(min=-10.0, max=10.0)] = 1.0,
+    no_repeat_ngram_size: Annotated[int, typer.Option(min=0)] = 3,
 ) -> None:
     """Prepare, train (or go on) and publish: the best checkpoint by validation loss is always in the store."""
     folder = runs / name
@@ -78,7 +81,7 @@ def run(
     card = Card(
         language,
         described,
-        Limits(max_source, max_summary),
+        Limits(max_source, max_summary, MAX_BEAMS),
         DecodingOptions(num_beams, min(max_length, max_summary), 0, length_penalty, no_repeat_ngram_size),
         f"# {name}\n\n{described}\n\n{counts.training} pairs, {epochs} epochs, seed {seed}.\n",
     )
@@ -91,7 +94,7 @@ def evaluate_command(
     data: Data,
     name: Name = "news-en",
     store: Store = Path("model_store"),
-    num_beams: Annotated[int | None, typer.Option(help="Instead of the checkpoint's own default.")] = None,
+    num_beams: Annotated[int | None, typer.Option(min=1, help="Instead of the checkpoint's own default.")] = None,
     precision: str = "auto",
     device: str = "auto",
     max_rows: Annotated[int, typer.Option(help="Live decoder rows.")] = 64,

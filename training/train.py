@@ -59,9 +59,16 @@ class Record:
 
 
 def choose_device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Raises ValueError when there is no such device."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r} is not one of auto, cpu, cuda, cuda:0, …") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r}: there is no such GPU here; use cpu or auto")
+    return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -134,6 +141,7 @@ class Trainer:
         self.total = max(1, round(config.epochs * self.steps_per_epoch))
         if (run / "state.pt").exists():
             self._restore()
+            self._check_published()
 
     def _plan(self, epoch: int) -> list[Any]:
         return plan_epoch(self.training, epoch, self.config.seed, self.config.batch_pairs, self.config.batch_tokens)
@@ -231,6 +239,14 @@ class Trainer:
         for name in PROGRESS:
             setattr(self, name, state["progress"].get(name, 0))
         self.curve = [Record(**record) for record in state["curve"]]
+
+    def _check_published(self) -> None:
+        """What was published before may have been removed since."""
+        if self.target.exists():
+            return
+        if self.step >= self.total:
+            raise ValueError(f"this run is finished, but {self.target} is gone; remove {self.run} to train again")
+        self.best = math.inf  # so that the next validation publishes again
 
 
 def write_curve(curve: list[Record], path: Path) -> None:

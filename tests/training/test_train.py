@@ -1,6 +1,7 @@
 """Training goes on from a kill as if nothing had happened, and publishes what it learned."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,36 @@ def test_a_run_does_not_go_on_with_what_would_change_its_batches_or_its_network(
     done = subprocess.run(command(tmp_path, "mine", "--epochs=1", change), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "holds a run with" in done.stderr.splitlines()[-1]
+
+
+def test_a_finished_run_without_its_checkpoint_does_not_claim_one(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "rows.jsonl", 40)
+    subprocess.run(command(tmp_path, "mine", "--epochs=1"), check=True, capture_output=True)
+    again = subprocess.run(command(tmp_path, "mine", "--epochs=1"), capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    shutil.rmtree(tmp_path / "store" / "mine")
+    done = subprocess.run(command(tmp_path, "mine", "--epochs=1"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"remove {tmp_path / 'runs' / 'mine'} to train again")
+    subprocess.run(command(tmp_path, "mine", "--epochs=2"), check=True, capture_output=True)
+    assert available(tmp_path / "store") == ["mine"], "what goes on publishes again, better or not"
+
+
+@pytest.mark.parametrize("name", ["toaster", "cuda:x"])
+def test_an_unknown_device_ends_with_one_line(tmp_path: Path, name: str) -> None:
+    write_corpus(tmp_path / "rows.jsonl", 40)
+    done = subprocess.run(command(tmp_path, "mine", f"--device={name}"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"training: device '{name}' is not one of auto, cpu, cuda")
+
+
+@pytest.mark.parametrize("option", ["--num-beams=9", "--num-beams=0", "--max-length=0", "--no-repeat-ngram-size=-1"])
+def test_defaults_that_no_service_would_take_are_refused_before_training(tmp_path: Path, option: str) -> None:
+    done = subprocess.run(command(tmp_path, "mine", option), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert option.split("=")[0] in done.stderr
 
 
 def test_an_unknown_precision_is_told_with_those_there_are() -> None:
