@@ -268,7 +268,8 @@ class Worker:
                 self._replace_thread()
                 return
             self._stopping = True
-            left = self._scheduler.unfinished()
+            left = [*self._scheduler.unfinished(), *(job for job, _ in self._outbox)]
+            self._outbox.clear()
             self._changed.notify_all()
         logger.critical("the worker died %d times with nothing to do; this model is given up", MAX_IDLE_DEATHS)
         for job in left:

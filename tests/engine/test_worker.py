@@ -142,6 +142,30 @@ def test_a_worker_that_cannot_start_is_given_up_and_says_so() -> None:
     assert observer.events["worker_restarted"] == MAX_IDLE_DEATHS
 
 
+class OpensOnce(FakeModel):
+    """Dies in its first step and cannot begin again: no row is in use then."""
+
+    @property
+    def occupied(self) -> int:
+        return 0
+
+    def open(self, capacity: int) -> FakeState:
+        if self.states:
+            raise RuntimeError(f"no memory on the device for {capacity} rows")
+        return super().open(capacity)
+
+    def run_step(self, rows: list[Row]) -> StepOutput:
+        raise SystemExit
+
+
+def test_a_worker_that_is_given_up_leaves_nobody_waiting() -> None:
+    model = OpensOnce()
+    with running(model, max_rows=1) as engine:
+        live, waiting = engine.submit([SummaryRequest(text, GREEDY) for text in ("alpha", "bravo")])
+        assert isinstance(live.exception(PATIENCE), DrainingError)
+        assert isinstance(waiting.exception(PATIENCE), DrainingError)
+
+
 def test_a_caller_who_leaves_frees_its_rows_within_one_step() -> None:
     model, observer = FakeModel(), RecordingObserver()
     model.gate.close()
