@@ -207,7 +207,9 @@ def test_a_wrong_setting_ends_start_up_with_one_line_and_a_status(
 
 @pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_that_wait_sleep_unless_the_operator_wants_otherwise(before: str | None, after: str) -> None:
-    given = {} if before is None else {"OMP_WAIT_POLICY": before}
+    given = environment()
+    given.pop("OMP_WAIT_POLICY", None)
+    given |= {} if before is None else {"OMP_WAIT_POLICY": before}
     code = """
 import os, sys
 from app.__main__ import main
@@ -221,9 +223,7 @@ class Torch:
 sys.meta_path.insert(0, Torch())
 main()
 """
-    told = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment(**given), capture_output=True, text=True, check=True
-    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=given, capture_output=True, text=True, check=True)
     assert told.stdout == f"{after}\n"
 
 

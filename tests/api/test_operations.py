@@ -40,13 +40,15 @@ def test_a_service_that_stops_is_alive_but_not_ready(client: TestClient, service
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/health"])
-def test_a_service_whose_worker_is_dead_is_alive_but_not_ready(client: TestClient, model: FakeModel, path: str) -> None:
+def test_a_service_whose_worker_is_dead_is_alive_but_not_ready(
+    client: TestClient, model: FakeModel, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     def refuse(_capacity: int) -> NoReturn:
         raise RuntimeError("no memory on the device")
 
-    model.open = refuse  # type: ignore[method-assign]  # the next worker cannot even begin
+    monkeypatch.setattr(model, "open", refuse)  # the next worker cannot even begin
     model.before_step = lambda _rows: sys.exit()
-    client.post("/summarize", json={"text": "alpha"})
+    assert client.post("/summarize", json={"text": "alpha"}).status_code == 503
     eventually(lambda: client.get(path).status_code == 503)
     assert client.get("/livez").status_code == 200
     assert client.post("/summarize", json={"text": "alpha"}).status_code == 503

@@ -8,17 +8,23 @@ from torch import Tensor
 
 from training.loss import copy_loss
 
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # features, weight, bias, gate, copied
 ROWS, SIZE, VOCABULARY = 300, 6, 11  # more than one block of rows
 
 
-def inputs() -> tuple[list[Tensor], Tensor]:
+def inputs() -> tuple[Inputs, Tensor]:
     torch.manual_seed(0)
-    shapes = [(ROWS, SIZE), (VOCABULARY, SIZE), (VOCABULARY,), (ROWS,)]
-    learned = [torch.randn(shape, requires_grad=True) for shape in shapes]
-    return [*learned, torch.rand(ROWS, requires_grad=True)], torch.randint(VOCABULARY, (ROWS,))
+    given = (
+        torch.randn(ROWS, SIZE, requires_grad=True),
+        torch.randn(VOCABULARY, SIZE, requires_grad=True),
+        torch.randn(VOCABULARY, requires_grad=True),
+        torch.randn(ROWS, requires_grad=True),
+        torch.rand(ROWS, requires_grad=True),
+    )
+    return given, torch.randint(VOCABULARY, (ROWS,))
 
 
-def by_the_formula(given: list[Tensor], targets: Tensor) -> Tensor:
+def by_the_formula(given: Inputs, targets: Tensor) -> Tensor:
     features, weight, bias, gate, copied = given
     generated = torch.softmax(features @ weight.T + bias, dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
     share = torch.sigmoid(gate)
