@@ -60,6 +60,7 @@ def test_nobody_waits_for_an_engine_that_hangs(
     response = client.post(path, json={**BODIES[path], "timeout_ms": 1})
     problems = [each["error"] for each in response.json()["results"]] if TEXTS[path] > 1 else [response.json()]
     assert [each["status"] for each in problems] == [504] * TEXTS[path]
+    assert len(model.states) == 1, "the engine still hangs"
     model.gate.open()
     eventually(lambda: model.occupied == 0)
 

@@ -155,7 +155,7 @@ class OpensOnce(FakeModel):
         return super().open(capacity)
 
     def run_step(self, rows: list[Row]) -> StepOutput:
-        raise SystemExit
+        raise SystemExit(f"{len(rows)} rows are too many")
 
 
 def test_a_worker_that_is_given_up_leaves_nobody_waiting() -> None:
