@@ -24,6 +24,16 @@ Store = Annotated[Path, typer.Option(help="Model store: the folder that holds ch
 Name = Annotated[str, typer.Option(help="Name of the checkpoint in the store, and of the run's folder.")]
 
 
+def _whole_vectors(size: int) -> int:
+    """With other sizes a row's last bit may depend on how many rows share its batch (measured on AVX-512)."""
+    if size % 32:
+        raise typer.BadParameter(f"{size} is not a multiple of 32, which a result needs to be the same in any batch")
+    return size
+
+
+Size = Annotated[int, typer.Option(min=32, callback=_whole_vectors, help="A multiple of 32, as are the others.")]
+
+
 @app.command()
 def run(
     data: Data,
@@ -32,11 +42,13 @@ def run(
     store: Store = Path("model_store"),
     runs: Annotated[Path, typer.Option(help="Where runs keep what they need to be resumed.")] = Path("runs"),
     vocabulary: Annotated[int, typer.Option(min=300, max=65_000)] = 16_000,
-    embedding: int = 256,
-    encoder: Annotated[int, typer.Option(help="Size of each direction of the encoder.")] = 256,
-    encoder_layers: int = 1,
-    decoder: int = 512,
-    key: int = 256,
+    embedding: Size = 256,
+    encoder: Annotated[
+        int, typer.Option(min=32, callback=_whole_vectors, help="Size of each direction of the encoder.")
+    ] = 256,
+    encoder_layers: Annotated[int, typer.Option(min=1)] = 1,
+    decoder: Size = 512,
+    key: Size = 256,
     dropout: float = 0.1,
     max_source: Annotated[int, typer.Option(min=1, help="Source tokens that the model reads.")] = 400,
     max_summary: Annotated[int, typer.Option(min=1, help="Tokens of the longest summary.")] = 64,
@@ -110,7 +122,7 @@ def evaluate_command(
 @app.command(name="picture")
 def picture_command(
     text: Annotated[typer.FileText, typer.Option(help="A UTF-8 file; - is standard input.")],
-    output: Path,
+    output: Annotated[Path, typer.Option(help="The picture, as PNG.")],
     name: Name = "news-en",
     store: Store = Path("model_store"),
 ) -> None:

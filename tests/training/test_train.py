@@ -17,7 +17,7 @@ from tests.training.corpus import write_corpus
 from training.prepare import prepare
 from training.train import TrainingConfig, choose_precision, learning_rate
 
-SMALL = ("--vocabulary=300", "--embedding=16", "--encoder=16", "--decoder=24", "--key=8", "--max-source=40")
+SMALL = ("--vocabulary=300", "--embedding=32", "--encoder=32", "--decoder=32", "--key=32", "--max-source=40")
 RUN = ("--epochs=3", "--batch-pairs=16", "--warmup-steps=5", "--validate-every=7", "--max-summary=40", *SMALL)
 STEPS = 36
 
@@ -144,6 +144,13 @@ def test_wrong_data_ends_with_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("training: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_size_whose_results_would_depend_on_the_batch_is_refused(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "rows.jsonl", 10)
+    done = subprocess.run(command(tmp_path, "mine", "--decoder=40"), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "multiple of 32" in done.stderr
 
 
 def test_the_rate_warms_up_to_its_peak_and_ends_at_zero() -> None:
