@@ -1,14 +1,17 @@
 """What the documents say is what the code does."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fastapi.routing import iter_route_contexts
+from starlette.testclient import TestClient
 
 from app.config import Settings, variable
 from app.main import create_app
+from app.models.registry import load
 from tests.fakes import FakeModel
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +46,24 @@ def test_the_readme_lists_every_endpoint_and_no_other(readme: Path) -> None:
         if method != "HEAD" and not str(context.path).startswith("/docs/")
     }
     assert listed == served
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_readmes_request_gets_the_readmes_answer_from_the_shipped_checkpoint(readme: Path) -> None:
+    text = read(readme)
+    body = re.search(r"/summarize -H 'Content-Type: application/json' -d '(\{.*?\})'", text)
+    shown_answer = re.search(r"```json\n(\{.*?\})\n```", text, flags=re.S)
+    assert body
+    assert shown_answer
+    settings = Settings(model_store=ROOT / "model_store")
+    model = load(settings.model_store, settings.model)
+    with TestClient(create_app(settings, models=[model])) as client:
+        answer = client.post("/summarize", json=json.loads(body.group(1))).json()
+    expected = json.loads(shown_answer.group(1))
+    assert answer.keys() == expected.keys()
+    for name in ("model", "summary", "finish_reason", "source", "usage"):
+        assert answer[name] == expected[name]
+    assert answer["score"] == pytest.approx(expected["score"], abs=1e-3)
 
 
 @pytest.mark.parametrize("document", ATTENTION, ids=lambda path: path.name)
