@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 import torch
 
 from app.models.checkpoint import sha256, verify
 from app.models.lstm.network import NetworkConfig
 from app.models.registry import available, load
+from benchmarks.throughput import server
 from tests.training.corpus import write_corpus
 from training.prepare import prepare
 from training.train import TrainingConfig, choose_precision, learning_rate
@@ -84,6 +86,21 @@ def test_three_commands_from_ones_own_rows_to_a_served_checkpoint(tmp_path: Path
     summaries = [json.loads(line)["summary"] for line in written.read_text(encoding="utf-8").splitlines()]
     exact = sum(one == other for one, other in zip(expected, summaries, strict=True))
     assert exact >= 30, list(zip(expected, summaries, strict=True))[:10]
+
+    with server({"PRECIS_MODEL": "mine", "PRECIS_MODEL_STORE": str(tmp_path / "store")}) as url:
+        answer = httpx2.post(f"{url}/summarize", json={"text": "the river was seen by Anda near Belo"}).json()
+    assert answer["model"]["name"] == "mine"
+    assert answer["finish_reason"] == "stop"
+
+
+def test_the_readmes_make_targets_are_these_commands() -> None:
+    def recipe(*arguments: str) -> str:
+        return subprocess.run(["make", "-n", *arguments], check=True, capture_output=True, text=True).stdout
+
+    given = ("DATA=rows.jsonl", "NAME=mine")
+    assert "-m training run --data rows.jsonl --name mine" in recipe("train", *given)
+    assert "-m training evaluate --data rows.jsonl --name mine" in recipe("evaluate", *given)
+    assert "-m app" in recipe("serve")
 
 
 def test_a_folder_prepared_from_other_data_is_refused(tmp_path: Path) -> None:
