@@ -111,7 +111,7 @@ def test_a_folder_prepared_from_other_data_is_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "run", [str(tmp_path / "rows.jsonl")], vocabulary_size=300)
 
 
-@pytest.mark.parametrize("change", ["--batch-pairs=8", "--embedding=24"])
+@pytest.mark.parametrize("change", ["--batch-pairs=8", "--embedding=64"])
 def test_a_run_does_not_go_on_with_what_would_change_its_batches_or_its_network(tmp_path: Path, change: str) -> None:
     write_corpus(tmp_path / "rows.jsonl", 40)
     subprocess.run(command(tmp_path, "mine", "--epochs=1"), check=True, capture_output=True)
