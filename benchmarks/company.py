@@ -79,10 +79,6 @@ def compare(one: Sequence[Summary], other: Sequence[Summary]) -> Comparison:
 def measure(store: Path, name: str, count: int, precision: str, max_rows: int, seed: int) -> Comparison:
     """Load the checkpoint and compare `count` texts alone with the same texts in company."""
     model = load(store, name, precision=precision)
-    engine = Engine(model, max_rows=max_rows, max_queue=2 * count)
-    engine.start()
-    try:
+    with Engine(model, max_rows=max_rows, max_queue=2 * count) as engine:
         requests = requests_for(mixed_texts(count), model.info.defaults, seed)
         return compare(alone(engine, requests), in_company(engine, requests, seed))
-    finally:
-        engine.drain(0.0)

@@ -67,18 +67,14 @@ def evaluate(
         for leads in [[" ".join(pair.text.split()[:words]) for pair in pairs]]
     ]
     model = load(store, name, device=device, precision=precision)
-    engine = Engine(model, max_rows=max_rows, max_queue=len(pairs))
-    engine.start()
     default = model.info.defaults if num_beams is None else replace(model.info.defaults, num_beams=num_beams)
     wanted = {f"{name}, greedy": replace(default, num_beams=1), f"{name}, {default.num_beams} beams": default}
-    try:
+    with Engine(model, max_rows=max_rows, max_queue=len(pairs)) as engine:
         for system, options in wanted.items():
             written = summarize(engine, [pair.text for pair in pairs], options)
             texts = tuple(summary.text for summary in written)
             ended = sum(summary.finish_reason == "stop" for summary in written) / len(written)
             systems.append(Scored(system, rouge(references, texts), texts, ended))
-    finally:
-        engine.drain(0.0)
     return Evaluation(spec, name, pairs, tuple(systems))
 
 

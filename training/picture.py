@@ -13,13 +13,9 @@ from app.models.registry import load
 def attend(store: Path, name: str, text: str) -> Aligned:
     """Summarize with the checkpoint's default options; attention between words."""
     model = load(store, name)
-    engine = Engine(model, max_rows=model.info.limits.max_beams, max_queue=1)
-    engine.start()
-    try:
+    with Engine(model, max_rows=model.info.limits.max_beams, max_queue=1) as engine:
         (future,) = engine.submit([SummaryRequest(text, model.info.defaults, attention=True)])
         summary = future.result()
-    finally:
-        engine.drain(0.0)
     assert summary.attention is not None
     return align(summary.attention, level="word", language=model.info.language)
 

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Self
 
 from app.engine.admission import plan
 from app.engine.job import Ticket
@@ -55,6 +56,14 @@ class Engine:
     def start(self) -> None:
         """Start the worker thread."""
         self._worker.start()
+
+    def __enter__(self) -> Self:
+        """For scripts that wait for their own answers: started here, stopped without grace at the end."""
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.drain(grace=0.0)
 
     def submit(self, requests: Sequence[SummaryRequest]) -> list[Future[Summary]]:
         """Tokenize and admit all of these texts, or none: OverloadedError, DrainingError, TooLargeError.
