@@ -17,8 +17,10 @@ from training.train import Trainer, TrainingConfig
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 MAX_BEAMS = 8
+TOKENS_A_PAIR = 128  # longer sources fill a batch with fewer pairs, which bounds its memory
 Data = Annotated[
-    list[str], typer.Option(help="JSON lines with `text` and `summary`, plain or .zst: PATH or PATH:ROWS.")
+    list[str],
+    typer.Option(help="JSON lines with `text` and `summary`, plain or .zst: PATH, PATH:ROWS or PATH:FROM-TO."),
 ]
 Store = Annotated[Path, typer.Option(help="Model store: the folder that holds checkpoints.")]
 Name = Annotated[str, typer.Option(help="Name of the checkpoint in the store, and of the run's folder.")]
@@ -56,6 +58,12 @@ def run(
     batch_pairs: int = 64,
     learning_rate: float = 1.5e-3,
     warmup_steps: int = 300,
+    decay: Annotated[float, typer.Option(help="Last part of the steps, in which the learning rate falls to 0.")] = 1.0,
+    attention_weight: Annotated[
+        float, typer.Option(help="Draw attention to the source's own words: weight of that loss.")
+    ] = 0.0,
+    longer: Annotated[float, typer.Option(help="Share of the sources that get unrelated text appended.")] = 0.0,
+    start_from: Annotated[Path | None, typer.Option(help="A checkpoint to go on from: weights and vocabulary.")] = None,
     validate_every: int = 1000,
     save_seconds: Annotated[float, typer.Option(help="Time between saves of the run's state.")] = 120.0,
     seed: int = 1,
@@ -73,7 +81,14 @@ def run(
     """Prepare, train (or go on) and publish: the best checkpoint by validation loss is always in the store."""
     folder = runs / name
     counts = prepare(
-        folder, data, valid, vocabulary_size=vocabulary, max_source=max_source, max_summary=max_summary, seed=seed
+        folder,
+        data,
+        valid,
+        vocabulary_size=vocabulary,
+        max_source=max_source,
+        max_summary=max_summary,
+        seed=seed,
+        tokenizer=start_from and start_from / "tokenizer.json",
     )
     print(f"{counts.training} pairs to train on, {counts.validation} to validate, {counts.vocabulary} tokens")
     network = NetworkConfig(counts.vocabulary, embedding, encoder, encoder_layers, decoder, key, dropout)
@@ -81,8 +96,13 @@ def run(
         network,
         epochs=epochs,
         batch_pairs=batch_pairs,
+        batch_tokens=TOKENS_A_PAIR * batch_pairs,
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
+        decay_share=decay,
+        attention_weight=attention_weight,
+        longer_share=longer,
+        max_source=max_source,
         validate_every=validate_every,
         save_seconds=save_seconds,
         seed=seed,
@@ -97,7 +117,8 @@ def run(
         DecodingOptions(num_beams, min(max_length, max_summary), 0, length_penalty, no_repeat_ngram_size),
         f"# {name}\n\n{described}\n\n{counts.training} pairs, {epochs} epochs, seed {seed}.\n",
     )
-    best = Trainer(folder, config, store / name, card).fit()
+    weights = start_from and start_from / "model.safetensors"
+    best = Trainer(folder, config, store / name, card, weights).fit()
     print(f"best validation loss {best:.4f}; the checkpoint is {store / name}, its curve {folder / 'curve.png'}")
 
 

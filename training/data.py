@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from torch import Tensor
 
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 
+_ROWS = re.compile(r"(?P<path>.+):(?:(?P<start>\d+)-)?(?P<end>\d+)")
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -25,27 +29,30 @@ class Pair:
 
 
 def file_of(spec: str) -> Path:
-    """The file of `PATH` or `PATH:ROWS`."""
+    """The file of `PATH`, `PATH:ROWS` or `PATH:FROM-TO`."""
     return _parse(spec)[0]
 
 
-def _parse(spec: str) -> tuple[Path, int | None]:
-    name, _, count = spec.rpartition(":")
-    return (Path(name), int(count)) if name and count.isdigit() else (Path(spec), None)
+def _parse(spec: str) -> tuple[Path, range]:
+    if found := _ROWS.fullmatch(spec):
+        return Path(found["path"]), range(int(found["start"] or 0), int(found["end"]))
+    return Path(spec), range(sys.maxsize)
 
 
 def read(spec: str) -> Iterator[Pair]:
-    """Rows of `PATH` or `PATH:ROWS`, JSON lines with `text` and `summary`, plain or .zst.
+    """Rows of `PATH`, `PATH:ROWS` or `PATH:FROM-TO`, JSON lines with `text` and `summary`, plain or .zst.
 
     Raises ValueError with the line's number when a row is not such an object.
     """
-    path, limit = _parse(spec)
+    path, rows = _parse(spec)
     opened = path.open("rb")
     stream = zstandard.ZstdDecompressor().stream_reader(opened) if path.suffix == ".zst" else opened
     with opened, io.TextIOWrapper(stream, encoding="utf-8") as lines:
         for number, line in enumerate(lines):
-            if number == limit:
+            if number >= rows.stop:
                 return
+            if number < rows.start:
+                continue
             try:
                 row = json.loads(line)
                 pair = Pair(str(row.get("id", number)), row["text"], row["summary"])
@@ -115,6 +122,24 @@ def pack(pairs: Iterator[Pair], tokenizer: Tokenizer, max_source: int, max_summa
 def end_to_end(sources: list[NDArray[np.uint16]], summaries: list[NDArray[np.uint16]]) -> Packed:
     """Rows, packed."""
     return Packed(np.concatenate(sources), _starts(sources), np.concatenate(summaries), _starts(summaries))
+
+
+def lengthen(packed: Packed, share: float, max_source: int, seed: int) -> Packed:
+    """Append the texts of other rows to a share of the sources, up to a random length of at most `max_source`.
+
+    A model that never saw text beyond the story it is to summarize does not know where that story ends.
+    """
+    random = np.random.default_rng(seed)
+    sources = [packed.source(row) for row in range(len(packed))]
+    longer = list(sources)
+    for row in np.flatnonzero(random.random(len(packed)) < share):
+        wanted = int(random.integers(len(sources[row]), max_source + 1)) if len(sources[row]) < max_source else 0
+        parts, length = [sources[row]], len(sources[row])
+        while length < wanted:
+            parts.append(sources[random.integers(len(packed))])
+            length += len(parts[-1])
+        longer[row] = np.concatenate(parts)[: max(wanted, len(sources[row]))]
+    return end_to_end(longer, [packed.summary(row) for row in range(len(packed))])
 
 
 def _blocks(pairs: Iterator[Pair], size: int) -> Iterator[list[Pair]]:

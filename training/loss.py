@@ -1,4 +1,4 @@
-"""Negative log-likelihood of the generate/copy mixture, without ever holding all logits.
+"""Losses. Negative log-likelihood of the generate/copy mixture, without ever holding all logits.
 
 The output layer is most of the arithmetic and almost all of the memory of a training step. Its loss needs only the
 target's probability, and the mixture's gate and copy share are known beforehand; so gradients are computed right in
@@ -10,8 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.models.lstm.network import Seq2Seq
+from app.models.lstm.tokenizer import PAD
+from training.data import Batch
+
 _ROWS = 256  # logits of a block: 256 x 16,000 float32 are 16 MB
 _TINY = 1e-9
+_LEAST_ATTENTION = 1e-6
 
 
 class _CopyLoss(torch.autograd.Function):
@@ -70,3 +75,31 @@ def copy_loss(
     """
     learning = torch.is_grad_enabled()  # asked here: within the function it is always off
     return _CopyLoss.apply(features, weight, bias, gate, copied, targets, dtype, learning)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def batch_loss(model: Seq2Seq, batch: Batch, dtype: torch.dtype, attention_weight: float) -> tuple[Tensor, Tensor, int]:
+    """Summed loss of a batch, its likelihood part alone, and the number of target tokens, end tokens included.
+
+    With an `attention_weight` the loss of every target token that occurs in the source also has that many times the
+    negative logarithm of the attention on its occurrences, whether the token is copied or generated.
+    """
+    device = batch.source.device.type
+    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
+        memory, state = model.encode(batch.source, batch.lengths)
+        decoded = model.decode(batch.inputs, memory, state)
+        matches = batch.targets.unsqueeze(2) == batch.source.unsqueeze(1)  # (B, T, S)
+        copied = (decoded.attention * matches).sum(2)  # (B, T)
+    real = batch.targets != PAD  # (B, T)
+    likelihood = copy_loss(
+        decoded.features[real],
+        model.embedding.weight,
+        model.output_bias,
+        decoded.gate[real],
+        copied[real],
+        batch.targets[real],
+        dtype,
+    )
+    loss = likelihood
+    if attention_weight:
+        loss = loss - attention_weight * copied[matches.any(2) & real].clamp_min(_LEAST_ATTENTION).log().sum()
+    return loss, likelihood.detach(), int(real.sum())

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,18 +34,23 @@ def prepare(
     max_source: int = 400,
     max_summary: int = 64,
     seed: int = 1,
+    tokenizer: Path | None = None,
 ) -> Prepared:
     """Write `tokenizer.json`, `train.npz` and `valid.npz` into `run`, or find them there from before.
 
-    Without validation data some of the training pairs are held out.
+    Without validation data some of the training pairs are held out. With a `tokenizer` none is trained.
 
     Raises ValueError when the folder was prepared from other data or settings.
     """
     run.mkdir(parents=True, exist_ok=True)
-    identity = _identity(train, valid, vocabulary_size, max_source, max_summary, seed)
+    identity = _identity(train, valid, tokenizer, vocabulary_size, max_source, max_summary, seed)
     record = run / "prepared.json"
     if not record.exists():
-        _prepare(run, train, valid, vocabulary_size, max_source, max_summary, seed)
+        if tokenizer is None:
+            Tokenizer.train(_sides(read_all(train)), vocabulary_size).save(run / "tokenizer.json")
+        else:
+            shutil.copyfile(tokenizer, run / "tokenizer.json")
+        _prepare(run, train, valid, max_source, max_summary, seed)
         record.write_text(identity, encoding="utf-8")
     elif record.read_text(encoding="utf-8") != identity:
         raise ValueError(f"{run} was prepared from other data or settings; remove it or choose another name")
@@ -53,10 +59,9 @@ def prepare(
 
 
 def _prepare(
-    run: Path, train: Sequence[str], valid: Sequence[str], vocabulary: int, max_source: int, max_summary: int, seed: int
+    run: Path, train: Sequence[str], valid: Sequence[str], max_source: int, max_summary: int, seed: int
 ) -> None:
-    tokenizer = Tokenizer.train(_sides(read_all(train)), vocabulary)
-    tokenizer.save(run / "tokenizer.json")
+    tokenizer = Tokenizer.load(run / "tokenizer.json")
     training = pack(read_all(train), tokenizer, max_source, max_summary)
     if valid:
         validation = pack(read_all(valid), tokenizer, max_source, max_summary)
@@ -79,7 +84,7 @@ def hold_out(packed: Packed, seed: int) -> tuple[Packed, Packed]:
 
 
 def read_all(specs: Sequence[str]) -> Iterator[Pair]:
-    """Rows of several files, each `PATH` or `PATH:ROWS`."""
+    """Rows of several files, each `PATH`, `PATH:ROWS` or `PATH:FROM-TO`."""
     return itertools.chain.from_iterable(read(spec) for spec in specs)
 
 
@@ -89,7 +94,8 @@ def _sides(pairs: Iterable[Pair]) -> Iterator[str]:
         yield pair.summary
 
 
-def _identity(train: Sequence[str], valid: Sequence[str], *settings: int) -> str:
+def _identity(train: Sequence[str], valid: Sequence[str], tokenizer: Path | None, *settings: int) -> str:
     """What a prepared folder depends on: names and sizes of the files, and the settings."""
     files = [[(spec, file_of(spec).stat().st_size) for spec in specs] for specs in (train, valid)]
-    return json.dumps({"files": files, "settings": settings})
+    given = {} if tokenizer is None else {"tokenizer": str(tokenizer)}
+    return json.dumps({"files": files, "settings": settings, **given})

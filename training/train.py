@@ -13,14 +13,15 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from app.models.lstm.network import NetworkConfig, Seq2Seq
-from app.models.lstm.tokenizer import PAD
 from training.curves import draw
-from training.data import Batch, Packed, collate, plan_epoch
+from training.data import Batch, Packed, collate, lengthen, plan_epoch
 from training.export import Card, export
-from training.loss import copy_loss
+from training.loss import batch_loss
+from training.workers import Workers
 
 PROGRESS = ("step", "pairs", "seconds", "best", "loss_sum", "token_sum")
 FIXED = ("network", "batch_pairs", "batch_tokens", "seed")  # a run cannot go on with others: they decide its batches
@@ -29,7 +30,13 @@ MATRIX_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """Everything that decides what is learned, besides the data. Steps are optimizer updates."""
+    """Everything that decides what is learned, besides the data. Steps are optimizer updates.
+
+    decay_share: the last part of the steps, in which the learning rate falls to zero; before, it is constant.
+    attention_weight: how much more than by the copied words' likelihood attention is drawn to them (`batch_loss`).
+    longer_share: part of the sources that get unrelated text appended, up to `max_source` tokens.
+    workers: threads that share a batch, each on one core; 0 is one for each core of a CPU, and one for a GPU.
+    """
 
     network: NetworkConfig
     epochs: float = 1.0
@@ -39,6 +46,11 @@ class TrainingConfig:
     warmup_steps: int = 200
     weight_decay: float = 0.01
     clip_norm: float = 2.0
+    decay_share: float = 1.0
+    attention_weight: float = 0.0
+    longer_share: float = 0.0
+    max_source: int = 400
+    workers: int = 0
     seed: int = 1
     precision: str = "auto"
     device: str = "auto"
@@ -82,31 +94,11 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
-    """Linear warm-up, then linear decay to zero at `total`."""
+    """Linear warm-up, constant, then linear decay to zero at `total`."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    return config.learning_rate * max(0.0, (total - step) / max(1, total - config.warmup_steps))
-
-
-def batch_loss(model: Seq2Seq, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """Summed loss of a batch and its number of target tokens, end tokens included."""
-    device = batch.source.device.type
-    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
-        memory, state = model.encode(batch.source, batch.lengths)
-        decoded = model.decode(batch.inputs, memory, state)
-        matches = batch.targets.unsqueeze(2) == batch.source.unsqueeze(1)  # (B, T, S)
-        copied = (decoded.attention * matches).sum(2)  # (B, T)
-    real = batch.targets != PAD  # (B, T)
-    loss = copy_loss(
-        decoded.features[real],
-        model.embedding.weight,
-        model.output_bias,
-        decoded.gate[real],
-        copied[real],
-        batch.targets[real],
-        dtype,
-    )
-    return loss, int(real.sum())
+    decay = min(config.decay_share * total, total - config.warmup_steps)
+    return config.learning_rate * min(1.0, max(0.0, (total - step) / max(1.0, decay)))
 
 
 @torch.no_grad()
@@ -115,7 +107,7 @@ def validate(model: Seq2Seq, packed: Packed, config: TrainingConfig, device: tor
     model.eval()
     total, tokens = 0.0, 0
     for rows in plan_epoch(packed, 0, 0, config.batch_pairs, config.batch_tokens):
-        loss, count = batch_loss(model, collate(packed, rows).to(device), dtype)
+        loss, _, count = batch_loss(model, collate(packed, rows).to(device), dtype, 0.0)
         total, tokens = total + loss.item(), tokens + count
     model.train()
     return total / tokens
@@ -124,13 +116,23 @@ def validate(model: Seq2Seq, packed: Packed, config: TrainingConfig, device: tor
 class Trainer:
     """One run in one folder: `state.pt` (to go on from), `curve.csv`, `curve.png`, and the checkpoint it publishes."""
 
-    def __init__(self, run: Path, config: TrainingConfig, target: Path, card: Card) -> None:
+    def __init__(
+        self, run: Path, config: TrainingConfig, target: Path, card: Card, weights: Path | None = None
+    ) -> None:
         self.run, self.config, self.target, self.card = run, config, target, card
         self.training, self.validation = Packed.load(run / "train.npz"), Packed.load(run / "valid.npz")
+        if config.longer_share:
+            self.training = lengthen(self.training, config.longer_share, config.max_source, config.seed)
         self.device = choose_device(config.device)
         self.dtype = choose_precision(config.precision, self.device)
         torch.manual_seed(config.seed)
-        self.model = Seq2Seq(config.network).to(self.device)
+        self.model = Seq2Seq(config.network)
+        if weights is not None:
+            self.model.load_state_dict(load_file(weights))
+        self.model.to(self.device)
+        self.workers = Workers(
+            self.model, config.workers or (torch.get_num_threads() if self.device.type == "cpu" else 1)
+        )
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -180,16 +182,14 @@ class Trainer:
         return self.best
 
     def _update(self, batch: Batch) -> tuple[float, int]:
-        # Dropout depends on seed and step alone: a resumed run needs no generator state.
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, self.total)
-        loss, tokens = batch_loss(self.model, batch, self.dtype)
-        self.optimizer.zero_grad()
-        (loss / tokens).backward()  # type: ignore[no-untyped-call]
+        # Dropout depends on seed and step alone: a resumed run needs no generator state.
+        seed = self.config.seed * 1_000_003 + self.step
+        loss, tokens = self.workers.gradients(batch, self.dtype, self.config.attention_weight, seed)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
-        return loss.item(), tokens
+        return loss, tokens
 
     def _record(self, loss: float) -> None:
         rate = learning_rate(self.config, self.step, self.total)

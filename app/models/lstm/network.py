@@ -69,6 +69,27 @@ class Decoded(NamedTuple):
         return generate, copy
 
 
+class Dropout(nn.Module):
+    """One mask for all positions of a row (Gal & Ghahramani 2016), drawn from a generator of the module's own.
+
+    A recurrent network then sees the same units throughout a text, masks cost next to nothing to draw, and networks
+    that train side by side in threads do not draw from one another's generator.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+        self.generator: torch.Generator | None = None  # None is torch's own
+
+    def forward(self, values: Tensor) -> Tensor:
+        """values (B, T, …)"""
+        if not self.training or self.share == 0.0:
+            return values
+        mask = torch.empty_like(values[:, :1])
+        mask.bernoulli_(1.0 - self.share, generator=self.generator).div_(1.0 - self.share)
+        return values * mask
+
+
 def reverse(sequence: Tensor, lengths: Tensor) -> Tensor:
     """Reverse the first `lengths[b]` positions of each row; padding stays at the end, so nothing is ever packed.
 
@@ -88,7 +109,7 @@ class Encoder(nn.Module):
         sizes = [config.embedding_size] + [2 * config.encoder_size] * (config.encoder_layers - 1)
         self.forwards = nn.ModuleList(nn.LSTM(size, config.encoder_size, batch_first=True) for size in sizes)
         self.backwards = nn.ModuleList(nn.LSTM(size, config.encoder_size, batch_first=True) for size in sizes)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, embedded: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, E) -> outputs (B, S, H) and, for each row, the two directions' last outputs (B, H)."""
@@ -140,7 +161,7 @@ class Decoder(nn.Module):
         self.write = nn.LSTM(config.decoder_size + encoded, config.decoder_size, batch_first=True)
         self.output = nn.Linear(config.decoder_size + encoded, config.embedding_size)
         self.gate = nn.Linear(config.decoder_size + encoded + config.embedding_size, 1)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, embedded: Tensor, memory: Memory, state: State) -> Decoded:
         """embedded (B, T, E), the tokens written so far, each the input of its successor."""
@@ -168,7 +189,7 @@ class Seq2Seq(nn.Module):
         self.bridge = nn.Linear(2 * config.encoder_size, 4 * config.decoder_size)
         self.decoder = Decoder(config)
         self.output_bias = nn.Parameter(torch.zeros(config.vocabulary_size))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
         for name, parameter in self.named_parameters():
             if "weight_hh" in name:
