@@ -1,5 +1,6 @@
 """`python -m training`: train on any JSON lines of text and summary, and evaluate what came out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,8 +8,11 @@ import typer
 
 from app.errors import PrecisError
 from app.models.base import DecodingOptions, Limits
+from app.models.checkpoint import read_json
 from app.models.lstm.network import NetworkConfig
-from training.evaluate import evaluate, report
+from app.models.registry import load
+from training.evaluation import report
+from training.evaluation.run import Plan, evaluate
 from training.export import Card
 from training.picture import attend, draw
 from training.prepare import prepare
@@ -62,8 +66,14 @@ def run(
     attention_weight: Annotated[
         float, typer.Option(help="Draw attention to the source's own words: weight of that loss.")
     ] = 0.0,
+    risk: Annotated[
+        float, typer.Option(help="Share of the loss that is the measure (ROUGE) itself; to fine-tune with.")
+    ] = 0.0,
+    samples: Annotated[int, typer.Option(min=2, help="Summaries to draw for each source, with --risk.")] = 8,
     longer: Annotated[float, typer.Option(help="Share of the sources that get unrelated text appended.")] = 0.0,
-    start_from: Annotated[Path | None, typer.Option(help="A checkpoint to go on from: weights and vocabulary.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="A checkpoint to go on from: its weights, vocabulary and sizes.")
+    ] = None,
     validate_every: int = 1000,
     save_seconds: Annotated[float, typer.Option(help="Time between saves of the run's state.")] = 120.0,
     seed: int = 1,
@@ -92,6 +102,8 @@ def run(
     )
     print(f"{counts.training} pairs to train on, {counts.validation} to validate, {counts.vocabulary} tokens")
     network = NetworkConfig(counts.vocabulary, embedding, encoder, encoder_layers, decoder, key, dropout)
+    if start_from is not None:
+        network = replace(NetworkConfig(**read_json(start_from / "config.json")["network"]), dropout=dropout)
     config = TrainingConfig(
         network,
         epochs=epochs,
@@ -101,6 +113,8 @@ def run(
         warmup_steps=warmup_steps,
         decay_share=decay,
         attention_weight=attention_weight,
+        risk_share=risk,
+        samples=samples,
         longer_share=longer,
         max_source=max_source,
         validate_every=validate_every,
@@ -131,13 +145,30 @@ def evaluate_command(
     precision: str = "auto",
     device: str = "auto",
     max_rows: Annotated[int, typer.Option(help="Live decoder rows.")] = 64,
-    samples: Annotated[int, typer.Option(help="Summaries to print for reading.")] = 20,
-    output: Annotated[Path | None, typer.Option(help="Write every summary here, as JSON lines.")] = None,
+    attention_rows: Annotated[int, typer.Option(min=0, help="Rows whose attention is measured.")] = 1000,
+    leave_out_rows: Annotated[int, typer.Option(min=0, help="Of these, rows from which words are left out.")] = 500,
+    long_rows: Annotated[int, typer.Option(min=0, help="Rows that get unrelated text appended.")] = 500,
+    samples: Annotated[int, typer.Option("--samples", "--reading", min=0, help="Rows to judge by reading.")] = 20,
+    seed: int = 1,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for scores.json, scores.md, summaries.jsonl and reading.txt.")
+    ] = None,
 ) -> None:
-    """ROUGE-1/2/L (F1, stemmed) of a checkpoint, greedy and with its default options, beside lead baselines."""
+    """ROUGE of a checkpoint, greedy and with its default options, beside baselines; its truth, attention, long input.
+
+    The rows to read are printed, or with --output written to reading.txt.
+    """
+    plan = Plan(num_beams, attention_rows, leave_out_rows, long_rows, max_rows, seed)
+    model = load(store, name, device=device, precision=precision)
+    results = []
     for spec in data:
-        result = evaluate(spec, store, name, num_beams=num_beams, precision=precision, device=device, max_rows=max_rows)
-        report(result, samples, output)
+        results.append(evaluate(spec, model, plan))
+        report.show(results[-1])
+    if output is None:
+        print(report.reading(results, samples))
+    else:
+        report.write(output, results, samples)
+        print(f"written to {output}; summaries.jsonl and reading.txt hold text of the data")
 
 
 @app.command(name="picture")

@@ -1,4 +1,4 @@
-"""Losses. Negative log-likelihood of the generate/copy mixture, without ever holding all logits.
+"""Negative log-likelihood of the generate/copy mixture, without ever holding all logits.
 
 The output layer is most of the arithmetic and almost all of the memory of a training step. Its loss needs only the
 target's probability, and the mixture's gate and copy share are known beforehand; so gradients are computed right in
@@ -10,13 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.models.lstm.network import Seq2Seq
-from app.models.lstm.tokenizer import PAD
-from training.data import Batch
-
 _ROWS = 256  # logits of a block: 256 x 16,000 float32 are 16 MB
 _TINY = 1e-9
-_LEAST_ATTENTION = 1e-6
 
 
 class _CopyLoss(torch.autograd.Function):
@@ -29,6 +24,7 @@ class _CopyLoss(torch.autograd.Function):
         gate: Tensor,
         copied: Tensor,
         targets: Tensor,
+        weights: Tensor,
         dtype: torch.dtype,
         learning: bool,
     ) -> Tensor:
@@ -44,15 +40,15 @@ class _CopyLoss(torch.autograd.Function):
             logits = torch.mm(hidden[rows], table.t()).float().add_(bias)  # (n, V)
             softmax = torch.softmax(logits, dim=1)
             vocabulary = softmax.gather(1, target).squeeze(1)  # (n)
-            g, c = generate[rows], copied[rows]
+            g, c, w = generate[rows], copied[rows], weights[rows]
             probability = g * vocabulary + (1 - g) * c + _TINY
-            total -= probability.log().sum()
+            total -= (w * probability.log()).sum()
             if not learning:
                 continue
-            share = g * vocabulary / probability  # how much of the token is owed to generating
+            share = w * g * vocabulary / probability  # how much of the token is owed to generating
             softmax.mul_(share.unsqueeze(1)).scatter_add_(1, target, -share.unsqueeze(1))  # d loss / d logits
-            grad_gate[rows] = -(vocabulary - c) / probability * g * (1 - g)
-            grad_copied[rows] = -(1 - g) / probability
+            grad_gate[rows] = -w * (vocabulary - c) / probability * g * (1 - g)
+            grad_copied[rows] = -w * (1 - g) / probability
             grad_bias += softmax.sum(0)
             grad_logits = softmax.to(dtype)
             grad_features[rows] = torch.mm(grad_logits, table)
@@ -62,44 +58,24 @@ class _CopyLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(saved * grads[0] for saved in context.saved_tensors), None, None, None
+        return *(saved * grads[0] for saved in context.saved_tensors), None, None, None, None
 
 
 def copy_loss(
-    features: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, copied: Tensor, targets: Tensor, dtype: torch.dtype
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor,
+    copied: Tensor,
+    targets: Tensor,
+    dtype: torch.dtype,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Sum over N targets of -log(g softmax(features W^T + b)[target] + (1 - g) copied), g = sigmoid(gate).
+    """Sum over N targets of -w log(g softmax(features W^T + b)[target] + (1 - g) copied), g = sigmoid(gate).
 
-    features (N, E), weight (V, E), bias (V,), gate and copied (N,) float32, targets (N,); products run in `dtype`.
-    See et al. 2017, eq. 9.
+    features (N, E), weight (V, E), bias (V,), gate and copied (N,) float32, targets (N,), weights w (N,), else all 1;
+    products run in `dtype`. See et al. 2017, eq. 9.
     """
     learning = torch.is_grad_enabled()  # asked here: within the function it is always off
-    return _CopyLoss.apply(features, weight, bias, gate, copied, targets, dtype, learning)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def batch_loss(model: Seq2Seq, batch: Batch, dtype: torch.dtype, attention_weight: float) -> tuple[Tensor, Tensor, int]:
-    """Summed loss of a batch, its likelihood part alone, and the number of target tokens, end tokens included.
-
-    With an `attention_weight` the loss of every target token that occurs in the source also has that many times the
-    negative logarithm of the attention on its occurrences, whether the token is copied or generated.
-    """
-    device = batch.source.device.type
-    with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):
-        memory, state = model.encode(batch.source, batch.lengths)
-        decoded = model.decode(batch.inputs, memory, state)
-        matches = batch.targets.unsqueeze(2) == batch.source.unsqueeze(1)  # (B, T, S)
-        copied = (decoded.attention * matches).sum(2)  # (B, T)
-    real = batch.targets != PAD  # (B, T)
-    likelihood = copy_loss(
-        decoded.features[real],
-        model.embedding.weight,
-        model.output_bias,
-        decoded.gate[real],
-        copied[real],
-        batch.targets[real],
-        dtype,
-    )
-    loss = likelihood
-    if attention_weight:
-        loss = loss - attention_weight * copied[matches.any(2) & real].clamp_min(_LEAST_ATTENTION).log().sum()
-    return loss, likelihood.detach(), int(real.sum())
+    weights = torch.ones_like(gate) if weights is None else weights
+    return _CopyLoss.apply(features, weight, bias, gate, copied, targets, weights, dtype, learning)  # type: ignore[no-any-return, no-untyped-call]

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from app.models.lstm.network import NetworkConfig, Seq2Seq
+from app.models.lstm.tokenizer import Tokenizer
 from training.curves import draw
 from training.data import Batch, Packed, collate, lengthen, plan_epoch
 from training.export import Card, export
-from training.loss import batch_loss
+from training.objective import Objective
+from training.risk import Reward
 from training.workers import Workers
 
 PROGRESS = ("step", "pairs", "seconds", "best", "loss_sum", "token_sum")
@@ -33,7 +35,8 @@ class TrainingConfig:
     """Everything that decides what is learned, besides the data. Steps are optimizer updates.
 
     decay_share: the last part of the steps, in which the learning rate falls to zero; before, it is constant.
-    attention_weight: how much more than by the copied words' likelihood attention is drawn to them (`batch_loss`).
+    attention_weight: how much attention is drawn to the target's own words in the source (`Objective`).
+    risk_share, samples: part of the loss that is the measure itself; summaries drawn for each source to estimate it.
     longer_share: part of the sources that get unrelated text appended, up to `max_source` tokens.
     workers: threads that share a batch, each on one core; 0 is one for each core of a CPU, and one for a GPU.
     """
@@ -48,6 +51,8 @@ class TrainingConfig:
     clip_norm: float = 2.0
     decay_share: float = 1.0
     attention_weight: float = 0.0
+    risk_share: float = 0.0
+    samples: int = 0
     longer_share: float = 0.0
     max_source: int = 400
     workers: int = 0
@@ -102,15 +107,18 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
 
 
 @torch.no_grad()
-def validate(model: Seq2Seq, packed: Packed, config: TrainingConfig, device: torch.device, dtype: torch.dtype) -> float:
-    """Loss per token over all of `packed`."""
+def validate(model: Seq2Seq, batches: Iterable[Batch], objective: Objective) -> float:
+    """Loss per token; where the measure itself is trained on, 1 less the mean reward of greedy summaries."""
     model.eval()
-    total, tokens = 0.0, 0
-    for rows in plan_epoch(packed, 0, 0, config.batch_pairs, config.batch_tokens):
-        loss, _, count = batch_loss(model, collate(packed, rows).to(device), dtype, 0.0)
-        total, tokens = total + loss.item(), tokens + count
+    total, count = 0.0, 0
+    for batch in batches:
+        if objective.reward is None:
+            loss, size = objective.likelihood(model, batch)
+        else:
+            loss, size = objective.regret(model, batch), len(batch.lengths)
+        total, count = total + loss.item(), count + size
     model.train()
-    return total / tokens
+    return total / count
 
 
 class Trainer:
@@ -132,6 +140,10 @@ class Trainer:
         self.model.to(self.device)
         self.workers = Workers(
             self.model, config.workers or (torch.get_num_threads() if self.device.type == "cpu" else 1)
+        )
+        reward = Reward(Tokenizer.load(run / "tokenizer.json")) if config.risk_share else None
+        self.objective = Objective(
+            self.dtype, config.attention_weight, config.risk_share, config.samples, reward=reward
         )
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -186,7 +198,7 @@ class Trainer:
             group["lr"] = learning_rate(self.config, self.step, self.total)
         # Dropout depends on seed and step alone: a resumed run needs no generator state.
         seed = self.config.seed * 1_000_003 + self.step
-        loss, tokens = self.workers.gradients(batch, self.dtype, self.config.attention_weight, seed)
+        loss, tokens = self.workers.gradients(batch, self.objective, seed)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return loss, tokens
@@ -204,7 +216,9 @@ class Trainer:
 
     def _validate(self) -> None:
         """The best checkpoint by validation loss goes to the model store."""
-        loss = validate(self.model, self.validation, self.config, self.device, self.dtype)
+        plan = plan_epoch(self.validation, 0, 0, self.config.batch_pairs, self.config.batch_tokens)
+        batches = (collate(self.validation, rows).to(self.device) for rows in plan)
+        loss = validate(self.model, batches, self.objective)
         if not self.curve or self.curve[-1].step != self.step:
             self._record(self.loss_sum / self.token_sum)
         self.curve[-1].validation_loss = loss

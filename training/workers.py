@@ -12,7 +12,7 @@ from torch import Tensor
 
 from app.models.lstm.network import Dropout, Seq2Seq
 from training.data import Batch
-from training.loss import batch_loss
+from training.objective import Objective
 
 
 class Workers:
@@ -25,7 +25,7 @@ class Workers:
         self._threads = 1 if count > 1 else torch.get_num_threads()
         self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(self._threads,))
 
-    def gradients(self, batch: Batch, dtype: torch.dtype, attention_weight: float, seed: int) -> tuple[float, int]:
+    def gradients(self, batch: Batch, objective: Objective, seed: int) -> tuple[float, int]:
         """Set each weight's gradient of the mean loss per token; the summed likelihood loss and number of tokens.
 
         Shares are summed in a fixed order: equal seeds give equal gradients.
@@ -38,7 +38,7 @@ class Workers:
             for module in replica.modules():
                 if isinstance(module, Dropout):
                     module.generator = generator
-            loss, likelihood, tokens = batch_loss(replica, shares[index], dtype, attention_weight)
+            loss, likelihood, tokens = objective(replica, shares[index], generator)
             return torch.autograd.grad(loss, list(replica.parameters())), likelihood, tokens
 
         results = list(self._pool.map(work, range(len(shares))))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from app.models.lstm.tokenizer import END, PAD, START
 from tests.texts import trained_tokenizer
 from tests.training.corpus import write_corpus
-from training.data import Packed, Pair, collate, end_to_end, pack, plan_epoch, read
+from training.data import Packed, Pair, collate, end_to_end, lengthen, pack, plan_epoch, read
 
 
 def packed_of(lengths: list[int]) -> Packed:
@@ -63,6 +63,7 @@ def test_plain_and_compressed_files_read_alike_and_stop_at_the_given_row(tmp_pat
     compressed.write_bytes(zstandard.ZstdCompressor().compress(plain.read_bytes()))
     assert list(read(str(plain))) == list(read(str(compressed)))
     assert len(list(read(f"{compressed}:7"))) == 7
+    assert list(read(f"{compressed}:7-9")) == list(read(str(plain)))[7:9]
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,21 @@ def test_saved_arrays_come_back_equal(tmp_path: Path) -> None:
     again = Packed.load(tmp_path / "packed.npz")
     assert [again.source(row).tolist() for row in range(3)] == [packed.source(row).tolist() for row in range(3)]
     assert [again.select(np.array([2, 0])).summary(row).tolist() for row in range(2)] == [[3, 4], [3, 4, 5]]
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=2, max_size=40), share=st.floats(0, 1), longest=st.integers(1, 60))
+def test_longer_sources_begin_with_their_own_text_and_keep_their_summary(
+    lengths: list[int], share: float, longest: int
+) -> None:
+    packed = packed_of(lengths)
+    longer = lengthen(packed, share, longest, 3)
+    for row, length in enumerate(lengths):
+        assert longer.source(row)[:length].tolist() == packed.source(row).tolist()
+        assert len(longer.source(row)) <= max(length, longest)
+        assert longer.summary(row).tolist() == packed.summary(row).tolist()
+
+
+def test_about_the_wanted_share_of_sources_is_longer() -> None:
+    packed = packed_of([5] * 2000)
+    grown = (lengthen(packed, 0.3, 100, 1).source_lengths > 5).mean()
+    assert 0.25 < grown < 0.35

@@ -1,5 +1,6 @@
 """Training goes on from a kill as if nothing had happened, and publishes what it learned."""
 
+import csv
 import json
 import shutil
 import signal
@@ -93,6 +94,11 @@ def test_three_commands_from_ones_own_rows_to_a_served_checkpoint(tmp_path: Path
     assert answer["finish_reason"] == "stop"
 
 
+def last_validation(curve: Path) -> float:
+    *_, last = csv.DictReader(curve.read_text(encoding="utf-8").splitlines())
+    return float(last["validation_loss"])
+
+
 def test_the_readmes_make_targets_are_these_commands() -> None:
     def recipe(*arguments: str) -> str:
         return subprocess.run(["make", "-n", *arguments], check=True, capture_output=True, text=True).stdout
@@ -176,3 +182,23 @@ def test_the_rate_warms_up_to_its_peak_and_ends_at_zero() -> None:
     assert max(rates) == rates[9] == rates[10] == 1.0
     assert rates[60] == pytest.approx(0.5)
     assert rates[110] == 0.0
+
+
+def test_with_a_decay_share_the_rate_stays_at_its_peak_until_then() -> None:
+    config = TrainingConfig(NetworkConfig(300), learning_rate=1.0, warmup_steps=10, decay_share=0.2)
+    rates = [learning_rate(config, step, 100) for step in range(101)]
+    assert rates[9:81] == [1.0] * 72
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[100] == 0.0
+
+
+def test_a_run_that_starts_from_a_checkpoint_keeps_its_vocabulary_and_network_and_begins_better(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "rows.jsonl", 300)
+    subprocess.run(command(tmp_path, "first", "--epochs=4", "--learning-rate=5e-3"), check=True, capture_output=True)
+    first = tmp_path / "store" / "first"
+    options = ("--epochs=0.1", "--learning-rate=1e-5", f"--start-from={first}", "--embedding=64")
+    subprocess.run(command(tmp_path, "second", *options), check=True, capture_output=True)
+    second = tmp_path / "store" / "second"
+    assert sha256(second / "tokenizer.json") == sha256(first / "tokenizer.json")
+    best = {name: last_validation(tmp_path / "runs" / name / "curve.csv") for name in ("first", "second")}
+    assert best["second"] == pytest.approx(best["first"], rel=0.05)
