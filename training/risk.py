@@ -18,6 +18,7 @@ from app.models.lstm.network import Memory, Seq2Seq, State
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 
 MEASURES = ("rouge1", "rouge2", "rougeL")
+_WORTH_MOVING = 0.8  # rows that go on are moved together when fewer than this share of those computed are left
 
 
 class Reward:
@@ -55,19 +56,24 @@ def sample(
     Returns decoder inputs and targets as a `Batch` has them, (B, T + 1) both; a summary cut short has no end token.
     """
     count, device = memory.ids.shape[0], memory.ids.device
-    written = [torch.full((count,), START, device=device)]
-    ended = torch.zeros(count, dtype=torch.bool, device=device)
-    for _ in range(longest + 1):
-        decoded = model.decode(written[-1].unsqueeze(1), memory, state)
+    tokens = torch.full((count, longest + 2), PAD, device=device)
+    tokens[:, 0] = START
+    rows = torch.arange(count, device=device)  # those that are computed: all that go on, and some that have ended
+    for step in range(longest + 1):
+        decoded = model.decode(tokens[rows, step].unsqueeze(1), memory, state)
         state = decoded.state
-        scores = model.log_probabilities(decoded, memory.ids).squeeze(1)  # (B, V)
+        scores = model.log_probabilities(decoded, memory.ids).squeeze(1)  # (rows, V)
         scores[:, [PAD, START]] = -torch.inf
         chosen = scores.argmax(1) if generator is None else _draw(scores.exp(), generator)
-        written.append(torch.where(ended, PAD, chosen))
-        ended |= chosen == END
-        if bool(ended.all()):
+        live = (tokens[rows, step] != END) & (tokens[rows, step] != PAD)
+        tokens[rows, step + 1] = torch.where(live, chosen, PAD)
+        live &= chosen != END
+        if not bool(live.any()):
             break
-    tokens = torch.stack(written, dim=1)
+        if int(live.sum()) < _WORTH_MOVING * len(rows):
+            rows, memory = rows[live], Memory(*(field[live] for field in memory))
+            state = State(*(field[live] for field in state))
+    tokens = tokens[:, : step + 2]
     return torch.where(tokens[:, :-1] == END, PAD, tokens[:, :-1]), tokens[:, 1:]
 
 
