@@ -60,7 +60,8 @@ train: $(TRAIN) ## train a small model, in five minutes on the committed sample 
 
 evaluate: DATA = training/sample/test.jsonl.zst
 evaluate: NAME = news-en
-evaluate: $(TRAIN) ## ROUGE of a checkpoint beside the lead baselines (DATA=rows.jsonl NAME=mine for your own)
+evaluate: $(TRAIN) ## scores, truth and attention of a checkpoint (DATA=rows.jsonl NAME=mine for your own)
+	@echo "evaluating $(NAME) on $(DATA); DATA=rows.jsonl takes another, ARGS='--output FOLDER' keeps the scores"
 	$(PY) -m training evaluate --data $(DATA) --name $(NAME) $(ARGS)
 
 bench: $(TEST) ## measure the service's speed on this machine

@@ -21,11 +21,16 @@ _ROWS = re.compile(r"(?P<path>.+):(?:(?P<start>\d+)-)?(?P<end>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One row of a data set."""
+    """One row of a data set; `references` are all the summaries to compare with, where a row has several."""
 
     id: str
     text: str
     summary: str
+    references: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        return self.references or (self.summary,)
 
 
 def file_of(spec: str) -> Path:
@@ -55,8 +60,9 @@ def read(spec: str) -> Iterator[Pair]:
                 continue
             try:
                 row = json.loads(line)
-                pair = Pair(str(row.get("id", number)), row["text"], row["summary"])
-                if not isinstance(pair.text, str) or not isinstance(pair.summary, str):
+                references = tuple(row.get("references", ()))
+                pair = Pair(str(row.get("id", number)), row["text"], row["summary"], references)
+                if not all(isinstance(one, str) for one in (pair.text, pair.summary, *references)):
                     raise TypeError("they must be strings")
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 message = f"{path}, line {number + 1}: not an object with `text` and `summary` ({error})"

@@ -73,10 +73,10 @@ def test_three_commands_from_ones_own_rows_to_a_served_checkpoint(tmp_path: Path
     assert {path.name for path in (tmp_path / "runs" / "mine").iterdir()} >= {"curve.csv", "curve.png", "state.pt"}
 
     data = write_corpus(tmp_path / "test.jsonl", 60, seed=1)
-    written = tmp_path / "written.jsonl"
+    written = tmp_path / "written"
     paths = [f"--data={data}", f"--store={tmp_path / 'store'}", f"--output={written}"]
     evaluated = subprocess.run(
-        [sys.executable, "-m", "training", "evaluate", "--name=mine", "--samples=2", *paths],
+        [sys.executable, "-m", "training", "evaluate", "--name=mine", "--long-rows=5", *paths],
         check=True,
         capture_output=True,
         text=True,
@@ -84,7 +84,7 @@ def test_three_commands_from_ones_own_rows_to_a_served_checkpoint(tmp_path: Path
     assert "first 8 words" in evaluated.stdout
     assert "mine, greedy" in evaluated.stdout
     expected = [json.loads(line)["summary"] for line in data.read_text(encoding="utf-8").splitlines()]
-    summaries = [json.loads(line)["summary"] for line in written.read_text(encoding="utf-8").splitlines()]
+    summaries = [json.loads(line)["summary"] for line in (written / "summaries.jsonl").read_text("utf-8").splitlines()]
     exact = sum(one == other for one, other in zip(expected, summaries, strict=True))
     assert exact >= 30, list(zip(expected, summaries, strict=True))[:10]
 
