@@ -54,9 +54,9 @@ _HARD = (
 
 
 @functools.cache
-def trained_tokenizer(vocabulary_size: int = 320) -> Tokenizer:
+def trained_tokenizer(vocabulary_size: int = 320, language: str = "en") -> Tokenizer:
     """Few merges, so that many characters are split over several tokens."""
-    return Tokenizer.train(CORPUS, vocabulary_size)
+    return Tokenizer.train(CORPUS, vocabulary_size, language)
 
 
 def texts() -> st.SearchStrategy[str]:

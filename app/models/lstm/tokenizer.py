@@ -3,6 +3,10 @@
 The `tokenizers` library only splits bytes into tokens. Offsets are computed here, by counting bytes, so that they are
 exact by construction: every byte-level token is a known number of UTF-8 bytes, and every byte belongs to one
 character of the caller's own string.
+
+A word can be copied only if it has the same tokens wherever it stands. Where words are written apart, each is cut for
+itself, with the space before it. Chinese is cut into its characters, signs and single spaces, and into its numbers and
+Latin words: tokens longer than a character would depend on their neighbours.
 """
 
 import re
@@ -10,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Bpe
-from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from app.models.base import Span, Tokens
 
@@ -21,6 +25,11 @@ SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 _WORD = re.compile(r"\S+")
 # Typographic variants of one sign, one character for one, so that offsets are untouched.
 _SIGNS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00b4": "'", "\u2010": "-", "\u2011": "-"})
+# Chinese keeps its quotation marks and wide punctuation; letters, digits and other signs of full width become ASCII.
+_CHINESE_SIGNS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5E) if chr(code) not in "，！？：；（）"} | {
+    ord(dot): ord("·") for dot in "•‧∙・"
+}
+_CHINESE_PIECE = Regex(r"\p{Han}|[^\p{L}\p{N}]")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -33,19 +42,17 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTE_OF = _byte_alphabet()
 
 
-def normalize(text: str) -> tuple[str, list[int]]:
-    """One space before every word, one form of every quotation mark; and where each character came from.
-
-    A word then has the same tokens wherever it stands, which is what lets it be copied.
-    """
+def normalize(text: str, chinese: bool = False) -> tuple[str, list[int]]:
+    """One space before every word (in Chinese, between two), one form of every sign; and where each character was."""
     pieces: list[str] = []
     origin: list[int] = []
     for word in _WORD.finditer(text):
         pieces.append(word.group())
         origin.append(word.start())  # the space belongs to the word that it precedes
         origin.extend(range(word.start(), word.end()))
-    joined = "".join(f" {piece}" for piece in pieces)
-    return joined.translate(_SIGNS), origin
+    if chinese:
+        return " ".join(pieces).translate(_CHINESE_SIGNS), origin[1:]
+    return "".join(f" {piece}" for piece in pieces).translate(_SIGNS), origin
 
 
 class Tokenizer:
@@ -53,6 +60,7 @@ class Tokenizer:
 
     def __init__(self, bpe: Bpe) -> None:
         self._bpe = bpe
+        self._chinese = isinstance(bpe.pre_tokenizer, pre_tokenizers.Sequence)  # so the file alone says how to cut
         vocabulary = bpe.get_vocab(with_added_tokens=False)
         self._bytes = [b""] * len(vocabulary)
         for token, index in vocabulary.items():
@@ -64,10 +72,16 @@ class Tokenizer:
         return cls(Bpe.from_file(str(path)))
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
-        """Learn a vocabulary; the special tokens take the first ids and match nothing in a text."""
+    def train(cls, texts: Iterable[str], vocabulary_size: int, language: str = "en") -> "Tokenizer":
+        """Learn a vocabulary; the special tokens take the first ids and match nothing in a text.
+
+        `language` is a BCP 47 tag; Chinese ("zh", "zh-Hans", …) is cut in its own way.
+        """
         bpe = Bpe(models.BPE())
-        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        chinese = language.lower().split("-")[0] == "zh"
+        pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        characters = pre_tokenizers.Split(_CHINESE_PIECE, "isolated")
+        bpe.pre_tokenizer = pre_tokenizers.Sequence([characters, pieces]) if chinese else pieces
         bpe.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary_size,
@@ -75,7 +89,7 @@ class Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        bpe.train_from_iterator((normalize(text)[0] for text in texts), trainer)
+        bpe.train_from_iterator((normalize(text, chinese)[0] for text in texts), trainer)
         return cls(_forget_added_tokens(bpe))
 
     def save(self, path: Path) -> None:
@@ -87,7 +101,9 @@ class Tokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids alone, for whole corpora."""
-        encodings = self._bpe.encode_batch_fast([normalize(text)[0] for text in texts], add_special_tokens=False)
+        encodings = self._bpe.encode_batch_fast(
+            [normalize(text, self._chinese)[0] for text in texts], add_special_tokens=False
+        )
         return [encoding.ids for encoding in encodings]
 
     def encode(self, text: str) -> Tokens:
@@ -95,7 +111,7 @@ class Tokenizer:
 
         A character split over several tokens is the span of each of them; a token of white space has an empty span.
         """
-        normalized, origin = normalize(text)
+        normalized, origin = normalize(text, self._chinese)
         ids = self._bpe.encode(normalized, add_special_tokens=False).ids
         widths = np.array([len(character.encode()) for character in normalized], dtype=np.int64)
         character_of = np.repeat(np.arange(len(normalized)), widths)  # one entry for each byte

@@ -4,17 +4,22 @@ from pathlib import Path
 
 import pytest
 from hypothesis import example, given
+from hypothesis import strategies as st
 
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer, normalize
 from tests.texts import CORPUS, texts, trained_tokenizer
 
+LANGUAGES = st.sampled_from(["en", "zh"])
+BETWEEN_CHINESE_WORDS = ["昨天在", "举行的", "，", "”", "《", "😀", " ", "\u3000\n", "2", "GDP"]
 
-@given(texts())
-@example("a\u200b\u200bb")
-@example("😀")
-@example(" \r\n北京\t ")
-def test_source_spans_are_ordered_unblank_and_cover_every_visible_character(text: str) -> None:
-    tokens = trained_tokenizer().encode(text)
+
+@given(texts(), LANGUAGES)
+@example("a\u200b\u200bb", "en")
+@example("😀", "en")
+@example(" \r\n北京\t ", "en")
+@example("\u3000北京 １２％ ☕\n2号", "zh")
+def test_source_spans_are_ordered_unblank_and_cover_every_visible_character(text: str, language: str) -> None:
+    tokens = trained_tokenizer(language=language).encode(text)
     covered = set()
     previous = (0, 0)
     for span in tokens.spans:
@@ -26,15 +31,15 @@ def test_source_spans_are_ordered_unblank_and_cover_every_visible_character(text
     assert covered == {index for index, character in enumerate(text) if not character.isspace()}
 
 
-@given(texts())
-def test_decoding_restores_the_normalized_text(text: str) -> None:
-    tokenizer = trained_tokenizer()
-    assert tokenizer.decode(tokenizer.encode(text).ids).text == normalize(text)[0].strip()
+@given(texts(), LANGUAGES)
+def test_decoding_restores_the_normalized_text(text: str, language: str) -> None:
+    tokenizer = trained_tokenizer(language=language)
+    assert tokenizer.decode(tokenizer.encode(text).ids).text == normalize(text, language == "zh")[0].strip()
 
 
-@given(texts())
-def test_summary_spans_quote_the_summary_and_never_cross(text: str) -> None:
-    tokenizer = trained_tokenizer()
+@given(texts(), LANGUAGES)
+def test_summary_spans_quote_the_summary_and_never_cross(text: str, language: str) -> None:
+    tokenizer = trained_tokenizer(language=language)
     ids = tokenizer.encode(text).ids
     for cut in (len(ids), len(ids) // 2, 1):
         decoded = tokenizer.decode(ids[:cut])
@@ -65,22 +70,54 @@ def test_a_word_has_the_same_tokens_wherever_it_stands() -> None:
         assert tokenizer.encode(text).ids[-len(alone) :] == alone
 
 
-@given(texts())
-def test_special_tokens_are_never_read_from_a_text(text: str) -> None:
-    assert not {PAD, START, END} & set(trained_tokenizer().encode(text + " </s> <pad> <s>").ids)
+@given(
+    word=st.sampled_from(["北京", "自贸港", "〇", "3", "2031", "GDP", "“双碳”"]),
+    before=st.lists(st.sampled_from(BETWEEN_CHINESE_WORDS)),
+    after=st.lists(st.sampled_from(BETWEEN_CHINESE_WORDS)),
+)
+@example(word="北京", before=["昨天在"], after=["举行的"])
+def test_a_chinese_word_has_the_same_tokens_wherever_it_stands(word: str, before: list[str], after: list[str]) -> None:
+    tokenizer = trained_tokenizer(2000, "zh")
+    neighbours = "2GDP" if word.isascii() else ""  # would make it another number or name
+    left, right = "".join(before).rstrip(neighbours), "".join(after).lstrip(neighbours)
+    tokens = tokenizer.encode(left + word + right)
+    start, end = len(left), len(left) + len(word)
+    within = [index for index, span in enumerate(tokens.spans) if start <= span.start < span.end <= end]
+    assert [tokens.ids[index] for index in within] == list(tokenizer.encode(word).ids)
 
 
-def test_ids_alone_equal_those_with_spans() -> None:
-    tokenizer = trained_tokenizer()
+def test_no_chinese_token_is_longer_than_a_character() -> None:
+    tokens = trained_tokenizer(2000, "zh-Hans").encode(CORPUS[3])
+    assert [CORPUS[3][span.start : span.end] for span in tokens.spans] == list(CORPUS[3])
+
+
+def test_chinese_keeps_its_punctuation_and_has_one_space_between_lines_and_none_between_words() -> None:
+    tokenizer = trained_tokenizer(language="zh")
+    text = "\u3000\u3000“格林河大桥”（新）通车：\r\n\u3000\u3000全长１．２公里；耗资３０％！ 约翰•史密斯说ＯＫ。"
+    plain = "“格林河大桥”（新）通车： 全长1.2公里；耗资30%！ 约翰·史密斯说OK。"
+    assert tokenizer.decode(tokenizer.encode(text).ids).text == plain
+    assert len(tokenizer.encode(plain).spans) == len(tokenizer.encode(text).spans)
+
+
+@given(texts(), LANGUAGES)
+def test_special_tokens_are_never_read_from_a_text(text: str, language: str) -> None:
+    tokenizer = trained_tokenizer(language=language)
+    assert not {PAD, START, END} & set(tokenizer.encode(text + " </s> <pad> <s>").ids)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_ids_alone_equal_those_with_spans(language: str) -> None:
+    tokenizer = trained_tokenizer(language=language)
     assert tokenizer.ids(CORPUS) == [list(tokenizer.encode(text).ids) for text in CORPUS]
 
 
-def test_a_saved_tokenizer_is_the_same(tmp_path: Path) -> None:
-    tokenizer = trained_tokenizer()
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_saved_tokenizer_is_the_same(tmp_path: Path, language: str) -> None:
+    tokenizer = trained_tokenizer(language=language)
     tokenizer.save(tmp_path / "tokenizer.json")
     again = Tokenizer.load(tmp_path / "tokenizer.json")
     assert again.vocabulary_size == tokenizer.vocabulary_size == 320
-    assert again.encode(CORPUS[3]) == tokenizer.encode(CORPUS[3])
+    assert all(again.encode(text) == tokenizer.encode(text) for text in CORPUS)
 
 
 @pytest.mark.parametrize(("raw", "plain"), [("it’s", " it's"), ("“so”", ' "so"'), ("a\r\n\r\nb", " a b")])
