@@ -34,20 +34,23 @@ def prepare(
     max_source: int = 400,
     max_summary: int = 64,
     seed: int = 1,
+    language: str = "en",
     tokenizer: Path | None = None,
 ) -> Prepared:
     """Write `tokenizer.json`, `train.npz` and `valid.npz` into `run`, or find them there from before.
 
-    Without validation data some of the training pairs are held out. With a `tokenizer` none is trained.
+    Without validation data some of the training pairs are held out. With a `tokenizer` none is trained; else `language`
+    (a BCP 47 tag) says how words are cut.
 
     Raises ValueError when the folder was prepared from other data or settings.
     """
     run.mkdir(parents=True, exist_ok=True)
-    identity = _identity(train, valid, tokenizer, vocabulary_size, max_source, max_summary, seed)
+    given = {"language": language} if tokenizer is None else {"tokenizer": str(tokenizer)}
+    identity = _identity(train, valid, given, vocabulary_size, max_source, max_summary, seed)
     record = run / "prepared.json"
     if not record.exists():
         if tokenizer is None:
-            Tokenizer.train(_sides(read_all(train)), vocabulary_size).save(run / "tokenizer.json")
+            Tokenizer.train(_sides(read_all(train)), vocabulary_size, language).save(run / "tokenizer.json")
         else:
             shutil.copyfile(tokenizer, run / "tokenizer.json")
         _prepare(run, train, valid, max_source, max_summary, seed)
@@ -94,8 +97,7 @@ def _sides(pairs: Iterable[Pair]) -> Iterator[str]:
         yield pair.summary
 
 
-def _identity(train: Sequence[str], valid: Sequence[str], tokenizer: Path | None, *settings: int) -> str:
+def _identity(train: Sequence[str], valid: Sequence[str], given: dict[str, str], *settings: int) -> str:
     """What a prepared folder depends on: names and sizes of the files, and the settings."""
     files = [[(spec, file_of(spec).stat().st_size) for spec in specs] for specs in (train, valid)]
-    given = {} if tokenizer is None else {"tokenizer": str(tokenizer)}
     return json.dumps({"files": files, "settings": settings, **given})
