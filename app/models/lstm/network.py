@@ -101,6 +101,19 @@ def reverse(sequence: Tensor, lengths: Tensor) -> Tensor:
     return sequence.gather(1, index.unsqueeze(2).expand_as(sequence))
 
 
+def lstm(layer: nn.LSTM, sequence: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer over (B, T, I) from the state 2 x (B, D): outputs (B, T, D) and the state after them.
+
+    A single position is computed as a cell: over a sequence the CPU library packs the weights anew at every call, which
+    takes longer than the step itself.
+    """
+    if sequence.shape[1] == 1 and not layer.training:
+        hidden, cell = torch.lstm_cell(sequence.squeeze(1), (hidden, cell), *layer.all_weights[0])
+        return hidden.unsqueeze(1), hidden, cell
+    outputs, (hidden, cell) = layer(sequence, (hidden.unsqueeze(0), cell.unsqueeze(0)))
+    return outputs, hidden.squeeze(0), cell.squeeze(0)
+
+
 class Encoder(nn.Module):
     """Bidirectional LSTM, as one LSTM for each direction: padding then follows the text in both."""
 
@@ -165,17 +178,15 @@ class Decoder(nn.Module):
 
     def forward(self, embedded: Tensor, memory: Memory, state: State) -> Decoded:
         """embedded (B, T, E), the tokens written so far, each the input of its successor."""
-        ask_state = (state.ask_hidden.unsqueeze(0), state.ask_cell.unsqueeze(0))  # 2 x (1, B, D)
-        asked, (ask_hidden, ask_cell) = self.ask(embedded, ask_state)  # (B, T, D)
+        asked, *ask_state = lstm(self.ask, embedded, state.ask_hidden, state.ask_cell)  # (B, T, D)
         asked = self.dropout(asked)
         attended, weights = self.attention(asked, memory)  # (B, T, H), (B, T, S)
-        write_state = (state.write_hidden.unsqueeze(0), state.write_cell.unsqueeze(0))
-        written, (write_hidden, write_cell) = self.write(torch.cat([asked, attended], dim=2), write_state)  # (B, T, D)
+        seen = torch.cat([asked, attended], dim=2)  # (B, T, D + H)
+        written, *write_state = lstm(self.write, seen, state.write_hidden, state.write_cell)  # (B, T, D)
         written = torch.cat([self.dropout(written), attended], dim=2)  # (B, T, D + H)
         features = self.dropout(self.output(written))  # (B, T, E)
         gate = self.gate(torch.cat([written, embedded], dim=2)).squeeze(2).float()  # (B, T)
-        after = State(ask_hidden.squeeze(0), ask_cell.squeeze(0), write_hidden.squeeze(0), write_cell.squeeze(0))
-        return Decoded(features, weights, gate, after)
+        return Decoded(features, weights, gate, State(*ask_state, *write_state))
 
 
 class Seq2Seq(nn.Module):

@@ -1,14 +1,14 @@
 """The network computes the formula it claims, learns, and never looks at padding."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from app.models.lstm.network import Attention, Memory, NetworkConfig, Seq2Seq, reverse
+from app.models.lstm.network import Attention, Memory, NetworkConfig, Seq2Seq, lstm, reverse
 from app.models.lstm.tokenizer import END, PAD, START
 from training.data import Batch
 from training.loss import copy_loss
-from training.train import batch_loss
 
 SMALL = NetworkConfig(30, embedding_size=16, encoder_size=12, decoder_size=20, key_size=8, dropout=0.0)
 
@@ -64,6 +64,17 @@ def test_the_encoder_is_a_packed_bidirectional_lstm() -> None:
     real = torch.arange(6) < lengths.unsqueeze(1)
     torch.testing.assert_close(outputs[real], unpacked[real])
     torch.testing.assert_close(last, torch.cat([hidden[0], hidden[1]], dim=1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_a_single_position_computed_as_a_cell_is_the_lstms(dtype: torch.dtype, rounding: float) -> None:
+    torch.manual_seed(0)
+    layer = nn.LSTM(64, 32, batch_first=True).to(dtype)
+    sequence, hidden, cell = (torch.randn(shape).to(dtype) for shape in ((4, 1, 64), (4, 32), (4, 32)))
+    expected = lstm(layer.train(), sequence, hidden, cell)
+    for got, wanted in zip(lstm(layer.eval(), sequence, hidden, cell), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=rounding, atol=rounding)
 
 
 @torch.no_grad()
@@ -136,9 +147,11 @@ def test_it_learns_to_reverse_and_its_attention_turns_antidiagonal() -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
     for step in range(300):
         torch.manual_seed(step)
-        loss, tokens = batch_loss(network, reversal_batch(64, 4 + step % 5), torch.float32)
+        batch = reversal_batch(64, 4 + step % 5)
+        decoded = network.decode(batch.inputs, *network.encode(batch.source, batch.lengths))
+        chosen = network.log_probabilities(decoded, batch.source).gather(2, batch.targets.unsqueeze(2))
         optimizer.zero_grad()
-        (loss / tokens).backward()  # type: ignore[no-untyped-call]
+        (-chosen.mean()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
     torch.manual_seed(10_000)
