@@ -20,7 +20,7 @@ class Objective:
     """The loss of a batch.
 
     attention_weight: every target token that occurs in the source adds that many times the negative logarithm of the
-        attention on its occurrences, whether the token is copied or generated.
+        attention on its occurrences, whether the token is copied or generated; so do the tokens of samples.
     reward, risk_share, samples: that share of the loss is the expected reward's (`training.risk`), with so many
         samples of at most `longest` tokens for each source.
     """
@@ -36,10 +36,8 @@ class Objective:
         """Summed loss, its likelihood part alone, and the number of target tokens, end tokens included."""
         with self._autocast(batch.source):
             memory, state = model.encode(batch.source, batch.lengths)
-        likelihood, attended = self._read(model, memory, state, batch.inputs, batch.targets, None)
-        loss = likelihood
-        if self.attention_weight:
-            loss = loss - self.attention_weight * attended.clamp_min(_LEAST_ATTENTION).log().sum()
+        likelihood, unseen = self._read(model, memory, state, batch.inputs, batch.targets, None)
+        loss = likelihood + self.attention_weight * unseen
         if self.reward is not None and self.risk_share:
             risk = self._risk(model, batch, memory, state, generator)
             loss = (1 - self.risk_share) * loss + self.risk_share * risk
@@ -66,7 +64,7 @@ class Objective:
     def _read(
         self, model: Seq2Seq, memory: Memory, state: State, inputs: Tensor, targets: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Summed loss of the targets (B, T), each row's times its weight (B,), and the attention on their matches."""
+        """Summed loss of the targets (B, T), each row's times its weight (B,), and that of the attention on them."""
         with self._autocast(inputs):
             decoded = model.decode(inputs, memory, state)
             matches = targets.unsqueeze(2) == memory.ids.unsqueeze(1)  # (B, T, S)
@@ -82,7 +80,7 @@ class Objective:
             self.dtype,
             None if weights is None else weights.unsqueeze(1).expand_as(targets)[real],
         )
-        return loss, copied[matches.any(2) & real]
+        return loss, -copied[matches.any(2) & real].clamp_min(_LEAST_ATTENTION).log().sum()
 
     def _risk(self, model: Seq2Seq, batch: Batch, memory: Memory, state: State, generator: torch.Generator) -> Tensor:
         assert self.reward is not None
@@ -101,5 +99,6 @@ class Objective:
         for rows in lengths.argsort().chunk(_GROUPS):  # of like length, so that little padding is computed
             end, source = int(lengths[rows].max()), rows // self.samples
             read = Memory(*(field[source] for field in memory)), State(*(field[source] for field in state))
-            total = total + self._read(model, *read, inputs[rows, :end], targets[rows, :end], weights[rows])[0]
+            loss, unseen = self._read(model, *read, inputs[rows, :end], targets[rows, :end], weights[rows])
+            total = total + loss + self.attention_weight / self.samples * unseen
         return total
