@@ -15,8 +15,9 @@ from training.evaluation import report
 from training.evaluation.run import Plan, evaluate
 from training.export import Card
 from training.picture import attend, draw
-from training.prepare import prepare
+from training.prepare import prepare, read_all
 from training.train import Trainer, TrainingConfig
+from training.tune import Log, grid_of, tune
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -28,6 +29,7 @@ Data = Annotated[
 ]
 Store = Annotated[Path, typer.Option(help="Model store: the folder that holds checkpoints.")]
 Name = Annotated[str, typer.Option(help="Name of the checkpoint in the store, and of the run's folder.")]
+Tried = Annotated[str, typer.Option(help="Values to try, such as 1,2,4; none leaves the checkpoint's own.")]
 
 
 def _whole_vectors(size: int) -> int:
@@ -169,6 +171,34 @@ def evaluate_command(
     else:
         report.write(output, results, samples)
         print(f"written to {output}; summaries.jsonl and reading.txt hold text of the data")
+
+
+@app.command(name="tune")
+def tune_command(
+    data: Data,
+    name: Name = "news-en",
+    store: Store = Path("model_store"),
+    num_beams: Tried = "1,2,4,6,8",
+    length_penalty: Tried = "0.6,0.8,1.0,1.2",
+    no_repeat_ngram_size: Tried = "0,2,3",
+    min_length: Tried = "0,6",
+    max_length: Tried = "",
+    every: Annotated[bool, typer.Option("--every", help="Every combination, not one option at a time.")] = False,
+    precision: str = "auto",
+    device: str = "auto",
+    max_rows: Annotated[int, typer.Option(help="Live decoder rows.")] = 64,
+    seed: int = 1,
+) -> None:
+    """Find the decoding options with the best mean of ROUGE-1, -2 and -L, starting from the checkpoint's own."""
+    grid = grid_of(
+        num_beams=num_beams,
+        length_penalty=length_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        min_length=min_length,
+        max_length=max_length,
+    )
+    model = load(store, name, device=device, precision=precision)
+    tune(model, list(read_all(data)), grid, every=every, max_rows=max_rows, log=Log(seed))
 
 
 @app.command(name="picture")
