@@ -16,13 +16,14 @@ from training.evaluation.writing import Writing
 
 @dataclass(frozen=True, slots=True)
 class LongInput:
-    """One length and one truncation.
+    """One length and one truncation, over so many rows.
 
     length: mean units (words or characters) of the texts; truncated: share of the texts that were not read whole.
     rouge: F1 against the first text's own headline; change: the same less that of the plain texts, row by row.
     """
 
     system: str
+    rows: int
     length: float
     truncated: float
     rouge: tuple[Interval, ...]
@@ -68,7 +69,7 @@ def long_input(
     def entry(system: str, texts: Sequence[str], written: Sequence[Summary], found: Scores) -> LongInput:
         length = float(np.mean([len(writing.units(text)) for text in texts]))
         truncated = float(np.mean([summary.source.truncated for summary in written]))
-        return LongInput(system, length, truncated, bootstrap(found, seed), bootstrap(found - plain, seed))
+        return LongInput(system, len(rows), length, truncated, bootstrap(found, seed), bootstrap(found - plain, seed))
 
     written = [plain_written[row] for row in rows]
     plain = scores([summary.text for summary in written])

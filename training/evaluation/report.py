@@ -11,11 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from training.evaluation.long import LongInput
+from training.evaluation.attention import LeaveOut
 from training.evaluation.rouge import MEASURES, Interval
-from training.evaluation.run import Evaluation, System
+from training.evaluation.run import Evaluation, Plan, System
 from training.evaluation.summarizing import spaced
-from training.evaluation.truth import Share, Truth
+from training.evaluation.truth import Share
 from training.evaluation.writing import writing
 
 WIDTH = 120  # of the tables where there is no terminal
@@ -40,8 +40,7 @@ def tables(result: Evaluation) -> Iterator[Table]:
     """Everything that was measured on one data set."""
     yield _rouge_table(result)
     yield _form_table(result)
-    if result.reference_truth:
-        yield _truth_table(result, result.reference_truth)
+    yield _truth_table(result)
     if result.belief:
         yield _attention_table(result)
     if result.long_input:
@@ -58,7 +57,7 @@ def _rouge_table(result: Evaluation) -> Table:
 
 
 def _form_table(result: Evaluation) -> Table:
-    columns = ("form", "length / reference", "ended by itself", "a bigram twice", "a word twice in a row")
+    columns = ("system", "length / reference", "ended by itself", "a bigram twice", "a word twice in a row")
     rows = tuple(
         (
             system.name,
@@ -74,12 +73,14 @@ def _form_table(result: Evaluation) -> Table:
     return Table(f"{result.data}: form of the summaries", columns, rows)
 
 
-def _truth_table(result: Evaluation, references: Truth) -> Table:
-    columns = {"references": references} | {system.name: system.truth for system in _generated(result) if system.truth}
+def _truth_table(result: Evaluation) -> Table:
+    columns = {"references": result.reference_truth} | {
+        system.name: system.truth for system in _generated(result) if system.truth
+    }
     rows = tuple(
         (label, *(_share(getattr(found, name)) for found in columns.values())) for name, label in _TRUTH.items()
     )
-    return Table(f"{result.data}: found in the source", ("", *columns), rows)
+    return Table(f"{result.data}: what stands in the source", ("share that does", *columns), rows)
 
 
 def _attention_table(result: Evaluation) -> Table:
@@ -102,9 +103,8 @@ def _attention_table(result: Evaluation) -> Table:
             ("fall of log-probability without the most attended, nats a token", f"{left.attended.drop:.2f}"),
             ("fall of log-probability without random ones, nats a token", f"{left.random.drop:.2f}"),
         ]
-    return Table(
-        f"{result.data}: attention between words, {found.summaries:,} summaries, default options", ("", ""), tuple(rows)
-    )
+    title = f"{result.data}: attention between words, {found.summaries:,} summaries, default options"
+    return Table(title, ("measure", "value"), tuple(rows))
 
 
 def _long_table(result: Evaluation) -> Table:
@@ -119,8 +119,8 @@ def _long_table(result: Evaluation) -> Table:
         )
         for entry in result.long_input
     )
-    columns = (f"unrelated text appended, up to {unit}", unit, "cut", "ROUGE-1", "ROUGE-2", "ROUGE-L", "change")
-    return Table(f"{result.data}: long input, {result.plan.long_rows} rows", columns, rows)
+    title = f"{result.data}: unrelated text appended up to so many {unit}, {result.long_input[0].rows:,} rows"
+    return Table(title, ("input", unit, "cut", "ROUGE-1", "ROUGE-2", "ROUGE-L", "change"), rows)
 
 
 def _generated(result: Evaluation) -> list[System]:
@@ -141,16 +141,30 @@ def _share(value: Share) -> str:
 
 def show(result: Evaluation) -> None:
     """Every table on the console."""
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
     for table in tables(result):
-        shown = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD)
+        console.print(f"\n{table.title}")
+        shown = RichTable(box=box.SIMPLE_HEAD)
         for index, column in enumerate(table.columns):
             shown.add_column(column, justify="right" if index else "left")
         for row in table.rows:
             shown.add_row(*row)
         console.print(shown)
+
+
+def command(results: Sequence[Evaluation]) -> str:
+    """What makes these figures again, where the data lie beside it."""
+    plan, defaults = dataclasses.asdict(results[0].plan), dataclasses.asdict(Plan())
+    chosen = {name: value for name, value in plan.items() if value != defaults[name]}
+    parts = [
+        f"--name {results[0].model.name}",
+        *(f"--data {result.data}" for result in results),
+        *(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items()),
+        *([] if results[0].model.precision == "float32" else [f"--precision {results[0].model.precision}"]),
+    ]
+    return f"python -m training evaluate {' '.join(parts)}"
 
 
 def markdown(results: Sequence[Evaluation]) -> str:
@@ -161,7 +175,8 @@ def markdown(results: Sequence[Evaluation]) -> str:
         f"`{first.model.name}` ({first.model.digest}), {first.model.precision} on {first.model.device}, "
         f"torch {first.torch}; default options: {options}."
     )
-    return "\n\n".join([facts, *(_markdown(table) for result in results for table in tables(result))]) + "\n"
+    shown = [_markdown(table) for result in results for table in tables(result)]
+    return "\n\n".join([facts, f"```sh\n{command(results)}\n```", *shown]) + "\n"
 
 
 def _markdown(table: Table) -> str:
@@ -177,6 +192,7 @@ def scores(results: Sequence[Evaluation]) -> dict[str, Any]:
         "precision": first.model.precision,
         "device": first.model.device,
         "torch": first.torch,
+        "command": command(results),
         "plan": dataclasses.asdict(first.plan),
         "data": [_figures(result) for result in results],
     }
@@ -186,37 +202,29 @@ def _figures(result: Evaluation) -> dict[str, Any]:
     return {
         "data": result.data,
         "rows": len(result.pairs),
-        "systems": [_system(system) for system in result.systems],
-        "references": {"truth": _truth(result.reference_truth)},
-        "attention": result.belief and dataclasses.asdict(result.belief),
-        "leave_out": result.leave_out and dataclasses.asdict(result.leave_out) | {"ratio": result.leave_out.ratio},
-        "long_input": [_long(entry) for entry in result.long_input],
+        "systems": [_without_texts(system) for system in result.systems],
+        "references": {"truth": _plain(result.reference_truth)},
+        "attention": _plain(result.belief),
+        "leave_out": _plain(result.leave_out),
+        "long_input": _plain(result.long_input),
     }
 
 
-def _system(system: System) -> dict[str, Any]:
-    return {
-        "system": system.name,
-        "options": system.options and dataclasses.asdict(system.options),
-        "rouge": _rouge(system.rouge),
-        "form": dataclasses.asdict(system.form),
-        "truth": _truth(system.truth),
-    }
+def _without_texts(system: System) -> dict[str, Any]:
+    return {name: value for name, value in _plain(system).items() if name != "summaries"}
 
 
-def _rouge(intervals: Sequence[Interval]) -> dict[str, Any]:
-    return {name: dataclasses.asdict(one) for name, one in zip(MEASURES, intervals, strict=True)}
-
-
-def _long(entry: LongInput) -> dict[str, Any]:
-    return dataclasses.asdict(entry) | {"rouge": _rouge(entry.rouge), "change": _rouge(entry.change)}
-
-
-def _truth(found: Truth | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    shares: dict[str, Share] = {name: getattr(found, name) for name in _TRUTH}
-    return {name: dataclasses.asdict(value) | {"percent": value.percent} for name, value in shares.items()}
+def _plain(value: Any) -> Any:
+    """Records as objects, with what follows from their fields; scores by the names of their measures."""
+    if isinstance(value, tuple) and value and isinstance(value[0], Interval):
+        return dict(zip(MEASURES, map(_plain, value), strict=True))
+    if isinstance(value, tuple):
+        return list(map(_plain, value))
+    if not dataclasses.is_dataclass(value):
+        return value
+    found = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    derived = {Share: "percent", LeaveOut: "ratio"}.get(type(value))
+    return found | ({derived: getattr(value, derived)} if derived else {})
 
 
 def reading(results: Sequence[Evaluation], rows: int) -> str:

@@ -17,7 +17,7 @@ from training.evaluation.long import LongInput, long_input
 from training.evaluation.rouge import Interval, bootstrap, rouge
 from training.evaluation.summarizing import DAY, spaced, summarize
 from training.evaluation.truth import Casing, Truth, truth
-from training.evaluation.writing import WORDS, writing
+from training.evaluation.writing import writing
 
 QUEUE = 1_000_000  # texts; nobody is to be refused here
 
@@ -60,7 +60,7 @@ class Evaluation:
     default: DecodingOptions
     pairs: tuple[Pair, ...]
     systems: tuple[System, ...]
-    reference_truth: Truth | None
+    reference_truth: Truth
     belief: Belief | None
     leave_out: LeaveOut | None
     long_input: tuple[LongInput, ...]
@@ -73,7 +73,7 @@ class _Bench:
     engine: Engine
     pairs: tuple[Pair, ...]
     plan: Plan
-    casing: Casing | None
+    casing: Casing
 
     @property
     def language(self) -> str:
@@ -91,8 +91,8 @@ class _Bench:
             system, form=replace(system.form, ended=ended), options=options, truth=self.truth(system.summaries)
         )
 
-    def truth(self, summaries: Sequence[str]) -> Truth | None:
-        return truth([pair.text for pair in self.pairs], summaries, self.casing) if self.casing else None
+    def truth(self, summaries: Sequence[str]) -> Truth:
+        return truth([pair.text for pair in self.pairs], summaries, self.casing)
 
 
 def evaluate(spec: str, model: Seq2SeqModel, plan: Plan) -> Evaluation:
@@ -104,9 +104,7 @@ def evaluate(spec: str, model: Seq2SeqModel, plan: Plan) -> Evaluation:
     pairs = tuple(read(spec))
     if not pairs:
         raise ValueError(f"{spec}: there is no row to evaluate")
-    casing = None
-    if writing(model.info.language) is WORDS:
-        casing = Casing([text for pair in pairs for text in (pair.text, *pair.wanted)])
+    casing = Casing(text for pair in pairs for text in (pair.text, *pair.wanted))
     with Engine(model, max_rows=plan.max_rows, max_queue=QUEUE) as engine:
         return _evaluate(label(spec), _Bench(engine, pairs, plan, casing), default)
 

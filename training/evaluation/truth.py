@@ -1,13 +1,15 @@
 """What of a summary can be checked by looking it up: its numbers and names, and what they stand beside.
 
 None of this proves a summary true (the right number may stand in the wrong sentence); what is not in the source at all
-is almost always wrong. References are measured alike: how far the data themselves keep to the text is the measure's
-ceiling. Everything is compared without regard to capitals, to typographic variants of an apostrophe and to the dots of
-U.S.
+is almost always wrong. References are measured alike, since they tell how far the data themselves keep to the text: an
+editor who has read the whole article writes names that its first sentences lack. Everything is compared without regard
+to capitals, to typographic variants of an apostrophe and to the dots of U.S.
 
 - **number**: a whole run of digits, with the points and commas between them: 2022, 1500 (also written 1,500), 3.5, and
-  the 20 of 20%. It is in the source only as a whole: 20 is not in 2022.
-- **number and next word**: "200 flights" stands there as such; % is the same word as percent.
+  the 20 of 20%. It is in the source only as a whole: 20 is not in 2022. Digits of a name, as in G7, F-16 or COVID-19,
+  are no number of the summary.
+- **number and next word**: "200 flights" stands there as such; % is the same word as percent, and in Chinese the next
+  character counts, which is mostly a unit.
 - **name**: a word written with a capital in the summary, and written so more often than not by the data themselves
   where no sentence begins. Headlines in Title Case and first words are thereby judged by what they are, not by where
   they stand; a capitalised word that the data never write elsewhere counts as a name, since it may be one made up.
@@ -22,10 +24,12 @@ from dataclasses import dataclass
 from typing import Self
 
 _NUMBER = r"\d+(?:[.,]\d+)*"
-_TOKEN = re.compile(rf"{_NUMBER}|(?:[^\W\d_]\.){{2,}}|[^\W\d_][^\W_]*(?:['&][^\W_]+)*|%")
+_HAN = "\u3400-\u9fff"
+_LETTER, _LETTERS = rf"[^\W\d_{_HAN}]", rf"[^\W_{_HAN}]"
+_TOKEN = re.compile(rf"{_NUMBER}|[{_HAN}%]|(?:{_LETTER}\.){{2,}}|{_LETTER}{_LETTERS}*(?:['&]{_LETTERS}+)*")
 _GROUPED = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_WHOLE_NUMBER = re.compile(_NUMBER)
-_APOSTROPHES = str.maketrans("’‘`´", "''''")
+_ANY_NUMBER = re.compile(_NUMBER)
+_VARIANTS = str.maketrans("’‘`´％", "''''%")
 _BESIDE = re.compile(r"[\s-]*")  # between the words of one name
 _WITHIN = re.compile(r"[\s,'-]*")  # between the words of one sentence
 LONG_WORD = 4  # words of fewer letters are often written small in a title as well
@@ -53,12 +57,17 @@ def share(hits: Iterable[bool]) -> Share:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word, number or percent sign of a text: `beside` the one before it, `within` the same sentence as that one."""
+    """A word, number or percent sign of a text.
+
+    beside: nothing but space or a hyphen stands before it. within: it does not begin a sentence.
+    number: it is one, and no part of a name.
+    """
 
     text: str
     beside: bool
     within: bool
     possessive: bool
+    number: bool
 
     @property
     def key(self) -> str:
@@ -71,31 +80,29 @@ class Word:
 
 def tokens(text: str) -> list[Word]:
     """Words in order; U.S. becomes US, Dana's becomes Dana, 1,500 becomes 1500, percent becomes %."""
-    plain = re.sub(r"\bper ?cent\b", "%", text.translate(_APOSTROPHES), flags=re.IGNORECASE)
+    plain = re.sub(r"\bper ?cent\b", "%", text.translate(_VARIANTS), flags=re.IGNORECASE)
     found: list[Word] = []
     end = 0
     for match in _TOKEN.finditer(plain):
-        gap = plain[end : match.start()]
-        whole = match.group()
+        gap, whole = plain[end : match.start()], match.group()
         bare = whole.removesuffix("'s").removesuffix("'S")
-        possessive = bare != whole or plain[match.end() : match.end() + 1] == "'"
-        follows = bool(found)
+        end = match.end()
         found.append(
             Word(
                 _canonical(bare),
-                follows and bool(_BESIDE.fullmatch(gap)),
-                follows and bool(_WITHIN.fullmatch(gap)),
-                possessive,
+                beside=bool(found and _BESIDE.fullmatch(gap)),
+                within=bool(found and _WITHIN.fullmatch(gap)),
+                possessive=bare != whole or plain[end : end + 1] == "'",
+                number=whole[0].isdecimal() and not (found and gap == "-" and found[-1].capital),
             )
         )
-        end = match.end()
     return found
 
 
 def _canonical(word: str) -> str:
     if _GROUPED.fullmatch(word):
         return word.replace(",", "")
-    return word if word[0].isdigit() else word.replace(".", "")
+    return word if word[0].isdecimal() else word.replace(".", "")
 
 
 class Casing:
@@ -132,10 +139,6 @@ class Truth:
     multi_word_names: Share
 
 
-def numbers(text: str) -> list[str]:
-    return [_canonical(found) for found in _WHOLE_NUMBER.findall(text)]
-
-
 def truth(texts: Sequence[str], summaries: Sequence[str], casing: Casing) -> Truth:
     """Over all summaries, pooled: a summary with many numbers weighs more."""
     rows = [_row(text, summary, casing) for text, summary in zip(texts, summaries, strict=True)]
@@ -144,10 +147,9 @@ def truth(texts: Sequence[str], summaries: Sequence[str], casing: Casing) -> Tru
 
 def _row(text: str, summary: str, casing: Casing) -> tuple[Share, Share, Share, Share]:
     source, written = [word.key for word in tokens(text)], tokens(summary)
-    known, known_numbers = set(source), set(numbers(text))
-    line = _line(source)
+    line, known = _line(source), {*source, *map(_canonical, _ANY_NUMBER.findall(text))}
     return (
-        share(number in known_numbers for number in numbers(summary)),
+        share(word.key in known for word in written if word.number),
         share(_line(pair) in line for pair in _number_pairs(written)),
         share(word.key in known for word in written if casing.is_name(word)),
         share(_line(run) in line for run in _runs(written, casing)),
@@ -160,7 +162,7 @@ def _line(words: Sequence[str]) -> str:
 
 def _number_pairs(words: Sequence[Word]) -> Iterator[tuple[str, str]]:
     for first, second in itertools.pairwise(words):
-        if first.text[0].isdigit() and (second.beside or second.text == "%"):
+        if first.number and (second.beside or second.text == "%"):
             yield first.key, second.key
 
 

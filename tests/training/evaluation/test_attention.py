@@ -48,8 +48,7 @@ def test_words_that_were_not_copied_are_told_apart() -> None:
 
 def test_entropy_goes_from_one_word_to_all_alike() -> None:
     sharp, even = (
-        believe([aligned("a bridge opens now", {"bridge": weights})])
-        for weights in ([0, 1, 0, 0], [0.25, 0.25, 0.25, 0.25])
+        believe([aligned("a bridge opens now", {"bridge": weights})]) for weights in ([0.0, 1.0, 0.0, 0.0], [0.25] * 4)
     )
     assert (sharp.entropy, sharp.normalized) == (0, 0)
     assert (even.entropy, even.normalized) == pytest.approx((np.log(4), 1))
@@ -77,13 +76,15 @@ def test_without_the_words_that_it_attends_to_a_copying_model_writes_something_e
     # Of 560 ways to remove three of 16 words, 286 spare the three that are copied.
     assert found.random.changed.count / 60 == pytest.approx(1 - 286 / 560, abs=0.15)
     assert found.ratio == 60 / found.random.changed.count
-    assert found.attended.drop > found.random.drop > 0
+    # What was copied has next to no probability where it does not stand any more.
+    assert found.attended.drop > 8 > found.random.drop > 1
 
 
 def test_attention_that_lies_is_found_out() -> None:
     found = left_out(astray=5)
     assert found is not None
-    assert found.attended == type(found.attended)(Share(0, 60), pytest.approx(0))
+    assert found.attended.changed == Share(0, 60)
+    assert found.attended.drop == pytest.approx(0)
     assert found.ratio == 0
 
 

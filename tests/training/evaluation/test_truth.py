@@ -34,6 +34,19 @@ def test_a_part_of_a_number_is_not_that_number(number: str) -> None:
     assert check(f"about {number}").numbers == MISSING
 
 
+@pytest.mark.parametrize("summary", ["COVID-19 cases", "G7 plan", "an MX-16 crash"])
+def test_digits_of_a_name_are_no_number(summary: str) -> None:
+    found = check(summary)
+    assert found.numbers == found.number_pairs == Share(0, 0)
+    assert found.names == MISSING
+
+
+def test_digits_behind_a_common_word_are_a_number() -> None:
+    assert check("the under-20 team").numbers == MISSING
+    assert check("seven of the G7", "the 7 of the G7").names == FOUND
+    assert check("all 7 of them", "the G7").numbers == FOUND
+
+
 @given(st.integers(0, 3000), st.integers(0, 3000))
 def test_numbers_are_equal_or_not(one: int, other: int) -> None:
     assert check(f"{one:,} seen", f"as {other} were").numbers == Share(one == other, 1)
@@ -92,7 +105,8 @@ def test_names_that_follow_each_other_stand_so_in_the_source(summary: str, expec
 
 
 def test_titles_teach_nothing_about_capitals() -> None:
-    casing = Casing(["Police Arrest Man After Long Chase in Town", "people say that police arrest many"])
+    title = "Police Arrest Man After Police Chase Man, Arrest Three"
+    casing = Casing([title, title, "people say that police arrest many"])
     assert not any(casing.is_name(word) for word in tokens("Police Arrest"))
 
 
@@ -106,6 +120,7 @@ _PIECES = [
     "1,500",
     "3.5%",
     "U.S.",
+    "COVID-19",
     "O'Neil's",
     "(and",
     "said),",
@@ -121,6 +136,14 @@ def test_whatever_is_cut_out_of_the_source_is_true(pieces: list[str], data: st.D
     for name in Truth.__slots__:
         share: Share = getattr(found, name)
         assert share.count == share.of, name
+
+
+def test_chinese_numbers_are_checked_with_the_character_behind_them() -> None:
+    source = "市议会批准了3座新桥，GDP增长5.2％，耗资20亿元。"
+    found = check("批准3座新桥耗资20万元，增长5.2%", source)
+    assert (found.numbers, found.number_pairs, found.names) == (Share(3, 3), Share(2, 3), Share(0, 0))
+    assert check("GDP增长2亿", source).numbers == MISSING
+    assert check("GDP增长5.2％", source) == Truth(FOUND, FOUND, FOUND, Share(0, 0))
 
 
 def test_shares_are_pooled_over_summaries() -> None:
