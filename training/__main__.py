@@ -13,7 +13,7 @@ from app.models.lstm.network import NetworkConfig
 from app.models.registry import load
 from training.evaluation import report
 from training.evaluation.run import Plan, evaluate
-from training.export import Card
+from training.export import Card, describe
 from training.picture import attend, draw
 from training.prepare import prepare, read_all
 from training.train import Trainer, TrainingConfig
@@ -199,6 +199,35 @@ def tune_command(
     )
     model = load(store, name, device=device, precision=precision)
     tune(model, list(read_all(data)), grid, every=every, max_rows=max_rows, log=Log(seed))
+
+
+@app.command(name="publish")
+def publish_command(
+    name: Name,
+    source: Annotated[Path, typer.Option("--from", help="The checkpoint's folder, as training left it.")],
+    store: Store = Path("model_store"),
+    card: Annotated[Path | None, typer.Option(help="Its model card, in Markdown.")] = None,
+    description: str | None = None,
+    num_beams: Annotated[int | None, typer.Option(min=1, max=MAX_BEAMS, help="Default, as are the next.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=1)] = None,
+    min_length: Annotated[int | None, typer.Option(min=0)] = None,
+    length_penalty: Annotated[float | None, typer.Option(min=-10.0, max=10.0)] = None,
+    no_repeat_ngram_size: Annotated[int | None, typer.Option(min=0)] = None,
+) -> None:
+    """Put a checkpoint into the store with a card and defaults of your choice, once it is evaluated."""
+    describe(
+        source,
+        store / name,
+        None if card is None else card.read_text(encoding="utf-8"),
+        description,
+        num_beams=num_beams,
+        max_length=max_length,
+        min_length=min_length,
+        length_penalty=length_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+    )
+    info = load(store, name).info
+    print(f"{store / name}: {info.digest}, {info.defaults}")
 
 
 @app.command(name="picture")

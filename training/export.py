@@ -4,14 +4,17 @@ import dataclasses
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from app.models.base import DecodingOptions, Limits
-from app.models.checkpoint import publish
+from app.models.checkpoint import publish, read_json, verify
 from app.models.lstm.network import Seq2Seq
 
 
@@ -28,10 +31,7 @@ class Card:
 
 def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card) -> None:
     """Write `target` whole or not at all; weights in half precision."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    draft.chmod(0o755)
-    try:
+    with _draft_of(target) as draft:
         weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
         save_file(weights, draft / "model.safetensors")
         shutil.copyfile(tokenizer, draft / "tokenizer.json")
@@ -43,8 +43,39 @@ def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card) -> None:
             "limits": dataclasses.asdict(card.limits),
             "decoding": dataclasses.asdict(card.decoding),
         }
-        (draft / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (draft / "README.md").write_text(card.readme, encoding="utf-8")
+        _write(draft, config, card.readme)
+
+
+def describe(
+    source: Path, target: Path, readme: str | None = None, description: str | None = None, **decoding: float | None
+) -> None:
+    """Publish the checkpoint `source` as `target` (which may be the same) with another card and other defaults.
+
+    What is None stays as it is. Raises CheckpointError when `source` is not whole.
+    """
+    verify(source)
+    config = read_json(source / "config.json")
+    config["description"] = config["description"] if description is None else description
+    config["decoding"] |= {name: value for name, value in decoding.items() if value is not None}
+    with _draft_of(target) as draft:
+        for name in ("model.safetensors", "tokenizer.json"):
+            shutil.copyfile(source / name, draft / name)
+        _write(draft, config, (source / "README.md").read_text(encoding="utf-8") if readme is None else readme)
+
+
+def _write(draft: Path, config: dict[str, Any], readme: str) -> None:
+    (draft / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (draft / "README.md").write_text(readme, encoding="utf-8")
+
+
+@contextmanager
+def _draft_of(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its place in the end, or vanishes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    draft.chmod(0o755)
+    try:
+        yield draft
         for path in draft.iterdir():  # readable by whatever user the service runs as
             path.chmod(0o644)
         publish(draft, target)
