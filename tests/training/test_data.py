@@ -66,9 +66,24 @@ def test_plain_and_compressed_files_read_alike_and_stop_at_the_given_row(tmp_pat
     assert list(read(f"{compressed}:7-9")) == list(read(str(plain)))[7:9]
 
 
+def test_a_row_may_have_several_references(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"text": "a", "summary": "b", "references": ["b", "c"]}\n{"text": "a", "summary": "b"}\n', encoding="utf-8"
+    )
+    assert [pair.wanted for pair in read(str(path))] == [("b", "c"), ("b",)]
+
+
 @pytest.mark.parametrize(
     "line",
-    ['{"text": "no summary"}', "not json", '["a list"]', '{"text": null, "summary": "b"}', '{"text": 1, "summary"}'],
+    [
+        '{"text": "no summary"}',
+        '{"text": "a", "summary": "b", "references": [1]}',
+        "not json",
+        '["a list"]',
+        '{"text": null, "summary": "b"}',
+        '{"text": 1, "summary"}',
+    ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "rows.jsonl"

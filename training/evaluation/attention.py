@@ -121,25 +121,27 @@ def _entropy(weights: Floats) -> Floats:
 
 
 def leave_out(
-    engine: Engine, requests: Sequence[SummaryRequest], written: Sequence[Summary], seed: int
+    engine: Engine, written: Sequence[tuple[str, Summary]], options: DecodingOptions, seed: int
 ) -> LeaveOut | None:
-    """Remove words of each source and summarize again (Li, Monroe and Jurafsky 2016, "Understanding Neural Networks
-    through Representation Erasure"). `written` has attention. None when no text has words enough to choose from.
+    """Remove words of each text and summarize again (Li, Monroe and Jurafsky 2016, "Understanding Neural Networks
+    through Representation Erasure"). The summaries of the texts have attention.
+
+    None when no text has words enough to choose from.
     """
     random = np.random.default_rng(seed)
-    kept, attended, drawn = [], [], []
-    for request, summary in zip(requests, written, strict=True):
+    first, attended, drawn = [], [], []
+    for text, summary in written:
         aligned = aligned_words(summary)
         candidates = [index for index, item in enumerate(aligned.source) if is_word(item.text)]
         if len(candidates) < 2 * REMOVED:
             continue
-        kept.append((request.options, summary))
+        first.append(summary)
         ranked = sorted(candidates, key=lambda index: -aligned.coverage[index])
-        attended.append(_without(request.text, aligned, ranked[:REMOVED]))
-        drawn.append(_without(request.text, aligned, random.choice(candidates, REMOVED, replace=False).tolist()))
-    if not kept:
+        attended.append(_without(text, aligned, ranked[:REMOVED]))
+        drawn.append(_without(text, aligned, random.choice(candidates, REMOVED, replace=False).tolist()))
+    if not first:
         return None
-    return LeaveOut(_erasure(engine, attended, kept), _erasure(engine, drawn, kept))
+    return LeaveOut(_erasure(engine, attended, first, options), _erasure(engine, drawn, first, options))
 
 
 def _without(text: str, aligned: Aligned, removed: Sequence[int]) -> str:
@@ -148,12 +150,11 @@ def _without(text: str, aligned: Aligned, removed: Sequence[int]) -> str:
     return text
 
 
-def _erasure(engine: Engine, texts: Sequence[str], kept: Sequence[tuple[DecodingOptions, Summary]]) -> Erasure:
+def _erasure(engine: Engine, texts: Sequence[str], first: Sequence[Summary], options: DecodingOptions) -> Erasure:
     """Summarize what is left of the texts, and score the first summaries on it."""
-    pairs = [(text, options, old) for text, (options, old) in zip(texts, kept, strict=True)]
-    again = [SummaryRequest(text, options, timeout=DAY) for text, options, _ in pairs]
-    first = [SummaryRequest(text, options, given=old.text, timeout=DAY) for text, options, old in pairs]
-    written = summarize(engine, [*again, *first], "words left out")
-    rows = zip((old for _, old in kept), written[: len(kept)], written[len(kept) :], strict=True)
-    found = [(new.text != old.text, old.score - scored.score) for old, new, scored in rows]
-    return Erasure(share(changed for changed, _ in found), float(np.mean([drop for _, drop in found])))
+    again = [SummaryRequest(text, options, timeout=DAY) for text in texts]
+    given = [SummaryRequest(text, options, given=old.text, timeout=DAY) for text, old in zip(texts, first, strict=True)]
+    answers = summarize(engine, [*again, *given], "words left out")
+    rows = list(zip(first, answers[: len(first)], answers[len(first) :], strict=True))
+    changed = share(new.text != old.text for old, new, _ in rows)
+    return Erasure(changed, float(np.mean([old.score - scored.score for old, _, scored in rows])))

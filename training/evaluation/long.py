@@ -1,6 +1,6 @@
 """Long input: unrelated texts are appended, and the first one's headline is still wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from app.models.base import DecodingOptions
 from training.data import Pair
 from training.evaluation.rouge import Interval, Scores, bootstrap, rouge
 from training.evaluation.summarizing import DAY, summarize
-from training.evaluation.writing import Writing
+from training.evaluation.writing import Writing, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,63 +30,80 @@ class LongInput:
     change: tuple[Interval, ...]
 
 
-def appended(pairs: Sequence[Pair], rows: Sequence[int], length: int, writing: Writing, seed: int) -> list[str]:
+def appended(pairs: Sequence[Pair], rows: Sequence[int], length: int, script: Writing, seed: int) -> list[str]:
     """The text of each row, followed by those of random other rows up to this many units; never cut itself."""
     random = np.random.default_rng([seed, length])
     texts = []
     for row in rows:
-        units = list(writing.units(pairs[row].text))
+        units = list(script.units(pairs[row].text))
         own = len(units)
         while len(units) < length:
             other = (row + int(random.integers(1, len(pairs)))) % len(pairs)
-            units += writing.units(pairs[other].text)
-        texts.append(writing.glue.join(units[: max(length, own)]) if len(units) > own else pairs[row].text)
+            units += script.units(pairs[other].text)
+        texts.append(script.glue.join(units[: max(length, own)]) if len(units) > own else pairs[row].text)
     return texts
 
 
 def long_input(
     engine: Engine,
     pairs: Sequence[Pair],
-    plain_written: Sequence[Summary],
+    written: Sequence[Summary],
     rows: Sequence[int],
     options: DecodingOptions,
-    writing: Writing,
     seed: int,
 ) -> list[LongInput]:
-    """Plain texts as they were summarized, then every length with `head`, and with `chunk` where `head` cuts."""
+    """Some rows as they were summarized, then in every length with `head`, and with `chunk` where `head` cuts."""
     if len(pairs) < 2 or not rows:
         return []
+    script = writing(engine.info.language)
     references = [pairs[row].wanted for row in rows]
-    plain_texts = [pairs[row].text for row in rows]
+    plain_texts, plain = [pairs[row].text for row in rows], [written[row] for row in rows]
+    plain_scores = rouge(references, [summary.text for summary in plain], script.rouge())
+    found = [_measured("plain", plain_texts, plain, plain_scores, plain_scores, script, seed)]
+    for length in script.lengths:
+        texts = appended(pairs, rows, length, script, seed)
+        if texts == plain_texts:
+            continue
+        for name, answers, summaries in _systems(engine, texts, options):
+            scores = rouge(references, summaries, script.rouge())
+            found.append(_measured(f"{length}, {name}", texts, answers, scores, plain_scores, script, seed))
+    return found
 
-    def scores(summaries: Sequence[str]) -> Scores:
-        return rouge(references, summaries, writing.rouge())
 
-    def run(texts: Sequence[str], truncation: Truncation) -> list[Summary]:
+def _systems(
+    engine: Engine, texts: Sequence[str], options: DecodingOptions
+) -> Iterator[tuple[str, list[Summary], list[str]]]:
+    """Name, answers and summaries of every way to read texts of one length."""
+
+    def answer(truncation: Truncation) -> list[Summary]:
         requests = [SummaryRequest(text, options, truncation, timeout=DAY) for text in texts]
         return summarize(engine, requests, f"long input, {truncation}")
 
-    def entry(system: str, texts: Sequence[str], written: Sequence[Summary], found: Scores) -> LongInput:
-        length = float(np.mean([len(writing.units(text)) for text in texts]))
-        truncated = float(np.mean([summary.source.truncated for summary in written]))
-        return LongInput(system, len(rows), length, truncated, bootstrap(found, seed), bootstrap(found - plain, seed))
+    answers = answer("head")
+    yield "head", answers, [summary.text for summary in answers]
+    if any(summary.source.truncated for summary in answers):
+        answers = answer("chunk")
+        yield "chunk, first piece", answers, [first_piece(summary) for summary in answers]
+        yield "chunk, joined", answers, [summary.text for summary in answers]
 
-    written = [plain_written[row] for row in rows]
-    plain = scores([summary.text for summary in written])
-    entries = [entry("plain", plain_texts, written, plain)]
-    for length in writing.lengths:
-        texts = appended(pairs, rows, length, writing, seed)
-        if texts == plain_texts:
-            continue
-        written = run(texts, "head")
-        entries.append(entry(f"{length}, head", texts, written, scores([summary.text for summary in written])))
-        if any(summary.source.truncated for summary in written):
-            written = run(texts, "chunk")
-            whole = scores([summary.text for summary in written])
-            first = scores([first_piece(summary) for summary in written])
-            entries.append(entry(f"{length}, chunk, first piece", texts, written, first))
-            entries.append(entry(f"{length}, chunk, joined", texts, written, whole))
-    return entries
+
+def _measured(
+    system: str,
+    texts: Sequence[str],
+    answers: Sequence[Summary],
+    scores: Scores,
+    plain_scores: Scores,
+    script: Writing,
+    seed: int,
+) -> LongInput:
+    return LongInput(
+        system,
+        rows=len(texts),
+        length=float(np.mean([len(script.units(text)) for text in texts])),
+        truncated=float(np.mean([summary.source.truncated for summary in answers])),
+        rouge=bootstrap(scores, seed),
+        change=bootstrap(scores - plain_scores, seed),
+    )
 
 
 def first_piece(summary: Summary) -> str:

@@ -1,6 +1,6 @@
 """One data set through one checkpoint: everything that is measured, in one record."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,23 +76,49 @@ class _Bench:
     casing: Casing
 
     @property
-    def language(self) -> str:
-        return self.engine.info.language
+    def texts(self) -> list[str]:
+        return [pair.text for pair in self.pairs]
 
-    def system(self, name: str, summaries: Sequence[str]) -> System:
-        wanted = [pair.wanted for pair in self.pairs]
-        scores = rouge(wanted, summaries, writing(self.language).rouge())
-        return System(name, tuple(summaries), bootstrap(scores, self.plan.seed), form(summaries, wanted, self.language))
+    @property
+    def wanted(self) -> list[tuple[str, ...]]:
+        return [pair.wanted for pair in self.pairs]
 
-    def generated(self, name: str, written: Sequence[Summary], options: DecodingOptions) -> System:
-        system = self.system(name, [summary.text for summary in written])
+    def baselines(self) -> list[System]:
+        found = baselines(self.texts, self.wanted, self.engine.info.language)
+        return [self._system(name, summaries) for name, summaries in found]
+
+    def summarize(self, options: DecodingOptions, attended: Collection[int] = ()) -> list[Summary]:
+        """Every text; with attention for these rows."""
+        requests = [
+            SummaryRequest(text, options, attention=row in attended, timeout=DAY) for row, text in enumerate(self.texts)
+        ]
+        return summarize(self.engine, requests, describe(options))
+
+    def generated(self, written: Sequence[Summary], options: DecodingOptions) -> System:
+        name = f"{self.engine.info.name}, {describe(options)}"
+        system = self._system(name, [summary.text for summary in written])
         ended = sum(summary.finish_reason == "stop" for summary in written) / len(written)
-        return replace(
-            system, form=replace(system.form, ended=ended), options=options, truth=self.truth(system.summaries)
-        )
+        form, found = replace(system.form, ended=ended), truth(self.texts, system.summaries, self.casing)
+        return replace(system, form=form, options=options, truth=found)
 
-    def truth(self, summaries: Sequence[str]) -> Truth:
-        return truth([pair.text for pair in self.pairs], summaries, self.casing)
+    def leave_out(self, written: Sequence[Summary], seen: Sequence[int], options: DecodingOptions) -> LeaveOut | None:
+        rows = [seen[index] for index in spaced(len(seen), self.plan.leave_out_rows)]
+        chosen = [(self.pairs[row].text, written[row]) for row in rows]
+        return leave_out(self.engine, chosen, options, self.plan.seed)
+
+    def long_input(self, written: Sequence[Summary], options: DecodingOptions) -> tuple[LongInput, ...]:
+        rows = spaced(len(self.pairs), self.plan.long_rows)
+        return tuple(long_input(self.engine, self.pairs, written, rows, options, self.plan.seed))
+
+    def _system(self, name: str, summaries: Sequence[str]) -> System:
+        language = self.engine.info.language
+        scores = rouge(self.wanted, summaries, writing(language).rouge())
+        found = form(summaries, self.wanted, language)
+        return System(name, tuple(summaries), bootstrap(scores, self.plan.seed), found)
+
+
+def describe(options: DecodingOptions) -> str:
+    return "greedy" if options.num_beams == 1 else f"{options.num_beams} beams"
 
 
 def evaluate(spec: str, model: Seq2SeqModel, plan: Plan) -> Evaluation:
@@ -115,40 +141,22 @@ def label(spec: str) -> str:
 
 
 def _evaluate(data: str, bench: _Bench, default: DecodingOptions) -> Evaluation:
-    info, pairs, plan = bench.engine.info, bench.pairs, bench.plan
-    texts, wanted = [pair.text for pair in pairs], [pair.wanted for pair in pairs]
-    systems = [bench.system(name, summaries) for name, summaries in baselines(texts, wanted, info.language)]
+    attended = spaced(len(bench.pairs), bench.plan.attention_rows)
     greedy = replace(default, num_beams=1)
-    written = summarize(bench.engine, [SummaryRequest(text, greedy, timeout=DAY) for text in texts], "greedy")
-    systems.append(bench.generated(f"{info.name}, greedy", written, greedy))
-    attended = frozenset(spaced(len(pairs), plan.attention_rows))
-    requests = [SummaryRequest(text, default, attention=row in attended, timeout=DAY) for row, text in enumerate(texts)]
-    written = summarize(bench.engine, requests, f"{default.num_beams} beams")
-    systems.append(bench.generated(f"{info.name}, {default.num_beams} beams", written, default))
-    seen = [row for row in sorted(attended) if written[row].summary_tokens]
-    left_out = [seen[index] for index in spaced(len(seen), plan.leave_out_rows)]
+    systems = [*bench.baselines(), bench.generated(bench.summarize(greedy), greedy)]
+    written = bench.summarize(default, frozenset(attended))
+    systems.append(bench.generated(written, default))
+    seen = [row for row in attended if written[row].summary_tokens]
     return Evaluation(
         data=data,
-        model=info,
+        model=bench.engine.info,
         torch=torch.__version__,
-        plan=plan,
+        plan=bench.plan,
         default=default,
-        pairs=pairs,
+        pairs=bench.pairs,
         systems=tuple(systems),
-        reference_truth=bench.truth([pair.summary for pair in pairs]),
-        belief=believe(map(aligned_words, (written[row] for row in seen))) if seen else None,
-        leave_out=leave_out(
-            bench.engine, [requests[row] for row in left_out], [written[row] for row in left_out], plan.seed
-        ),
-        long_input=tuple(
-            long_input(
-                bench.engine,
-                pairs,
-                written,
-                spaced(len(pairs), plan.long_rows),
-                default,
-                writing(info.language),
-                plan.seed,
-            )
-        ),
+        reference_truth=truth(bench.texts, [pair.summary for pair in bench.pairs], bench.casing),
+        belief=believe(aligned_words(written[row]) for row in seen) if seen else None,
+        leave_out=bench.leave_out(written, seen, default),
+        long_input=bench.long_input(written, default),
     )

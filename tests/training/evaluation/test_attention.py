@@ -66,7 +66,8 @@ def left_out(astray: int) -> LeaveOut | None:
     texts = [" ".join(random.permutation(WORDS)[:16]) for _ in range(60)]
     requests = [SummaryRequest(text, GREEDY, attention=True) for text in texts]
     with Engine(CopyingModel(astray=astray), max_rows=8, max_queue=1000) as engine:
-        return leave_out(engine, requests, summarize(engine, requests, "copying"), seed=1)
+        written = summarize(engine, requests, "copying")
+        return leave_out(engine, list(zip(texts, written, strict=True)), GREEDY, seed=1)
 
 
 def test_without_the_words_that_it_attends_to_a_copying_model_writes_something_else() -> None:
@@ -89,9 +90,10 @@ def test_attention_that_lies_is_found_out() -> None:
 
 
 def test_a_text_with_few_words_is_not_taken_apart() -> None:
-    requests = [SummaryRequest("alpha bravo charlie delta echo", GREEDY, attention=True)]
+    text = "alpha bravo charlie delta echo"
     with Engine(CopyingModel(), max_rows=8, max_queue=10) as engine:
-        assert leave_out(engine, requests, summarize(engine, requests, "copying"), seed=1) is None
+        (summary,) = summarize(engine, [SummaryRequest(text, GREEDY, attention=True)], "copying")
+        assert leave_out(engine, [(text, summary)], GREEDY, seed=1) is None
 
 
 def test_a_copying_model_is_believed() -> None:

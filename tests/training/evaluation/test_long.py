@@ -45,7 +45,7 @@ def measured() -> dict[str, LongInput]:
     info = fake_info(limits=Limits(max_source_tokens=150, max_summary_tokens=12, max_beams=4))
     with Engine(CopyingModel(info), max_rows=8, max_queue=1000) as engine:
         plain = summarize(engine, [SummaryRequest(pair.text, GREEDY) for pair in PAIRS], "plain")
-        entries = long_input(engine, PAIRS, plain, spaced(12, 6), GREEDY, WORDS, seed=1)
+        entries = long_input(engine, PAIRS, plain, spaced(12, 6), GREEDY, seed=1)
     return {entry.system: entry for entry in entries}
 
 
