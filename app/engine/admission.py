@@ -7,7 +7,7 @@ from app.engine.chunking import chunks
 from app.engine.job import Plan
 from app.engine.request import SummaryRequest
 from app.errors import FieldError, InvalidRequestError, TooLargeError
-from app.models.base import DecodingOptions, Limits, Seq2SeqModel, Tokens
+from app.models.base import DecodingOptions, Limits, ModelInfo, Seq2SeqModel, Tokens
 
 LONGEST_LENGTH_PENALTY = 10.0  # beyond it, a length to this power leaves the range of a float
 # Weights of one answer: 64 MB as float32. Rounded in double precision and written as JSON they take several times as
@@ -25,7 +25,7 @@ def plan(model: Seq2SeqModel, request: SummaryRequest, max_rows: int) -> Plan:
     source = model.tokenize(request.text)
     if not source.ids:
         raise _invalid(FieldError("/text", "holds nothing that the model can read; send text with visible characters"))
-    parts = _parts(source, request, limits.max_source_tokens)
+    parts = _parts(source, request, model.info)
     if request.attention and len(parts) * request.options.max_length * len(source.ids) > MAX_ATTENTION_CELLS:
         raise TooLargeError(
             "The attention of this text over all its parts would be too large; send it in several requests.",
@@ -34,10 +34,10 @@ def plan(model: Seq2SeqModel, request: SummaryRequest, max_rows: int) -> Plan:
     return Plan(request, source, parts, given)
 
 
-def _parts(source: Tokens, request: SummaryRequest, limit: int) -> tuple[range, ...]:
-    count = len(source.ids)
+def _parts(source: Tokens, request: SummaryRequest, info: ModelInfo) -> tuple[range, ...]:
+    count, limit = len(source.ids), info.limits.max_source_tokens
     if request.truncation == "chunk":
-        return chunks(source, limit)
+        return chunks(source, limit, info.language)
     if count > limit and request.truncation == "error":
         advice = 'shorten it, or send truncation "head" or "chunk"'
         raise _invalid(FieldError("/text", f"has {count} tokens and the model reads {limit}; {advice}"))
