@@ -53,8 +53,9 @@ def _quality(tokens: Tokens, words: set[int], position: int) -> int:
 
     4 a sentence ends, 3 white space, 2 a word begins (`words` holds their first tokens), 1 a character, 0 within one.
     """
-    text, before, after = tokens.text, tokens.spans[position - 1].end, tokens.spans[position].start
-    if after < before:
+    text, last, after = tokens.text, tokens.spans[position - 1], tokens.spans[position].start
+    before = last.end
+    if after < before or last.start == last.end:  # a token of white space goes with the one after it
         return 0
     if _SENTENCE_END.search(text[max(0, before - 4) : after + 1]):
         return 4

@@ -55,6 +55,12 @@ def test_without_spaces_a_part_ends_with_a_sentence_and_never_within_a_character
     assert quoted(Tokens(text, tuple(range(len(spans))), spans), 24, "zh") == ["一二三四五六。", "七八九十"]
 
 
+def test_white_space_goes_with_what_follows_it() -> None:
+    text = "大桥通车。 居民高兴。 " * 8
+    tokens = trained_tokenizer(2000, "zh").encode(text)
+    assert all(tokens.spans[part.stop - 1].start < tokens.spans[part.stop - 1].end for part in chunks(tokens, 40, "zh"))
+
+
 CLAUSES = ["大桥昨天通车", "市长说：“好！”", "全长1.2公里", "代表们讨论了《新桥梁计划》", "😀居民很高兴……"]
 
 

@@ -23,11 +23,11 @@ def model_of(network: Seq2Seq) -> LSTMModel:
     return LSTMModel(network, trained_tokenizer(), info)
 
 
-def write_checkpoint(store: Path, name: str = "small", network: NetworkConfig = SMALL) -> Path:
+def write_checkpoint(store: Path, name: str = "small", network: NetworkConfig = SMALL, language: str = "en") -> Path:
     """An untrained checkpoint as training would publish it."""
     torch.manual_seed(0)
     store.mkdir(parents=True, exist_ok=True)
-    trained_tokenizer().save(store.parent / "tokenizer.json")
-    card = Card("en", "For tests.", LIMITS, DecodingOptions(num_beams=2, max_length=10), "# small\n")
+    trained_tokenizer(language=language).save(store.parent / "tokenizer.json")
+    card = Card(language, "For tests.", LIMITS, DecodingOptions(num_beams=2, max_length=10), "# small\n")
     export(Seq2Seq(network), store.parent / "tokenizer.json", store / name, card)
     return store / name
