@@ -81,7 +81,7 @@ def run(
     seed: int = 1,
     device: str = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16: type of matrix products.")] = "auto",
-    language: Annotated[str, typer.Option(help="Of the summaries, as a BCP 47 tag.")] = "en",
+    language: Annotated[str, typer.Option(help="Of the texts, as a BCP 47 tag; Chinese is cut into characters.")] = "en",
     description: str = "",
     num_beams: Annotated[
         int, typer.Option(min=1, max=MAX_BEAMS, help="Default of the checkpoint, as are the next three.")
@@ -100,6 +100,7 @@ def run(
         max_source=max_source,
         max_summary=max_summary,
         seed=seed,
+        language=language,
         tokenizer=start_from and start_from / "tokenizer.json",
     )
     print(f"{counts.training} pairs to train on, {counts.validation} to validate, {counts.vocabulary} tokens")
