@@ -81,7 +81,7 @@ def run(
     seed: int = 1,
     device: str = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16: type of matrix products.")] = "auto",
-    language: Annotated[str, typer.Option(help="Of the texts, as a BCP 47 tag; Chinese is cut into characters.")] = "en",
+    language: Annotated[str, typer.Option(help="Of the texts (BCP 47); Chinese is cut into characters.")] = "en",
     description: str = "",
     num_beams: Annotated[
         int, typer.Option(min=1, max=MAX_BEAMS, help="Default of the checkpoint, as are the next three.")
