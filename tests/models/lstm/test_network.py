@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.models.lstm.network import Attention, Memory, NetworkConfig, Seq2Seq, lstm, reverse
+from app.models.lstm.network import Attention, Dropout, Memory, NetworkConfig, Seq2Seq, lstm, reverse
 from app.models.lstm.tokenizer import END, PAD, START
 from training.data import Batch
 from training.loss import copy_loss
@@ -179,3 +179,24 @@ def test_padding_changes_nothing() -> None:
     torch.testing.assert_close(wider.features, alone.features)
     torch.testing.assert_close(wider.attention[:, :, :5], alone.attention)
     assert (wider.attention[:, :, 5:] == 0).all()
+
+
+def test_dropout_hides_the_same_units_at_every_position_and_keeps_the_mean() -> None:
+    dropout, values = Dropout(0.25), torch.ones(200, 6, 50)
+    dropout.generator = torch.Generator().manual_seed(0)
+    dropped = dropout(values)
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
+    assert not torch.equal(dropped[0], dropped[1])
+
+
+def test_dropout_draws_from_its_own_generator_and_does_nothing_in_service() -> None:
+    dropout, values = Dropout(0.5), torch.ones(4, 3, 8)
+    drawn = []
+    for _ in range(2):
+        dropout.generator = torch.Generator().manual_seed(7)
+        drawn.append(dropout(values))
+        torch.rand(5)
+    assert torch.equal(*drawn)
+    assert torch.equal(dropout.eval()(values), values)
