@@ -16,17 +16,18 @@ from torch import Tensor
 
 from app.models.lstm.network import Memory, Seq2Seq, State
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
+from training.evaluation.rouge import MEASURES
+from training.evaluation.writing import writing
 
-MEASURES = ("rouge1", "rouge2", "rougeL")
 _WORTH_MOVING = 0.8  # rows that go on are moved together when fewer than this share of those computed are left
 
 
 class Reward:
-    """Mean of ROUGE-1, -2 and -L (F1, stemmed) of token ids against token ids, 0 to 1."""
+    """Mean of ROUGE-1, -2 and -L (F1) of token ids against token ids, 0 to 1, as evaluation scores the language."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, language: str) -> None:
         self._tokenizer = tokenizer
-        self._scorer = RougeScorer(MEASURES, use_stemmer=True)
+        self._scorer = RougeScorer(MEASURES, tokenizer=writing(language).rouge())
 
     def __call__(self, references: Sequence[Sequence[int]], summaries: Sequence[Sequence[Sequence[int]]]) -> Tensor:
         """One reference and K summaries for each of B sources: (B, K) float32."""

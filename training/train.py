@@ -141,7 +141,7 @@ class Trainer:
         self.workers = Workers(
             self.model, config.workers or (torch.get_num_threads() if self.device.type == "cpu" else 1)
         )
-        reward = Reward(Tokenizer.load(run / "tokenizer.json")) if config.risk_share else None
+        reward = Reward(Tokenizer.load(run / "tokenizer.json"), card.language) if config.risk_share else None
         self.objective = Objective(
             self.dtype, config.attention_weight, config.risk_share, config.samples, reward=reward
         )

@@ -69,7 +69,7 @@ def test_training_on_the_measure_alone_prefers_what_the_measure_prefers() -> Non
 
     learn(model, likelihood, batch_of([(source, "bridge"), (source, "old")] * 2), steps=40)
     assert abs(preference()) < 1, "both are as likely"
-    measure = Objective(torch.float32, risk_share=1.0, samples=16, longest=3, reward=Reward(trained_tokenizer()))
+    measure = Objective(torch.float32, risk_share=1.0, samples=16, longest=3, reward=Reward(trained_tokenizer(), "en"))
     before = measure.regret(model, good).item()
     learn(model, measure, good, steps=30)
     assert preference() > 3

@@ -23,11 +23,20 @@ def test_the_reward_is_the_mean_of_the_librarys_three_measures() -> None:
     tokenizer = trained_tokenizer()
     reference, good, bad = "the bridge was closed on monday", "the bridges are closed", "a dog"
     ids = [tokenizer.encode(text).ids for text in (reference, good, bad)]
-    rewards = Reward(tokenizer)([ids[0]], [ids[1:]])
+    rewards = Reward(tokenizer, "en")([ids[0]], [ids[1:]])
     scorer = RougeScorer(("rouge1", "rouge2", "rougeL"), use_stemmer=True)
     expected = [sum(score.fmeasure for score in scorer.score(reference, text).values()) / 3 for text in (good, bad)]
     assert rewards.tolist() == [pytest.approx(expected)]
     assert rewards[0, 0] > rewards[0, 1] == 0
+
+
+def test_chinese_is_rewarded_by_its_characters() -> None:
+    tokenizer = trained_tokenizer()
+    ids = [tokenizer.encode(text).ids for text in ("大桥正式通车", "大桥通车", "天气")]
+    rewards = Reward(tokenizer, "zh")([ids[0]], [ids])
+    assert rewards[0, 0] == 1.0
+    assert 1.0 > rewards[0, 1] > 0.5
+    assert rewards[0, 2] == 0.0
 
 
 @given(rewards=st.lists(st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3), min_size=1, max_size=6))
