@@ -9,7 +9,7 @@ from app.models.lstm.network import Memory, Seq2Seq, State
 from app.models.lstm.tokenizer import PAD
 from training.data import Batch
 from training.loss import copy_loss
-from training.risk import Reward, advantages, repeat, sample, without_ends
+from training.risk import Reward, advantages, sample, take, without_ends
 
 _LEAST_ATTENTION = 1e-6
 _GROUPS = 4
@@ -38,7 +38,7 @@ class Objective:
             memory, state = model.encode(batch.source, batch.lengths)
         likelihood, unseen = self._read(model, memory, state, batch.inputs, batch.targets, None)
         loss = likelihood + self.attention_weight * unseen
-        if self.reward is not None and self.risk_share:
+        if self.reward is not None:
             risk = self._risk(model, batch, memory, state, generator)
             loss = (1 - self.risk_share) * loss + self.risk_share * risk
         return loss, likelihood.detach(), int((batch.targets != PAD).sum())
@@ -86,7 +86,8 @@ class Objective:
         assert self.reward is not None
         model.eval()  # what is drawn comes from the model as it will be served
         with torch.no_grad(), self._autocast(batch.source):
-            served = repeat(*model.encode(batch.source, batch.lengths), self.samples)
+            copies = torch.arange(len(batch.lengths), device=batch.source.device).repeat_interleave(self.samples)
+            served = take(*model.encode(batch.source, batch.lengths), copies)
             inputs, targets = sample(model, *served, self.longest, generator)  # (B K, T)
         model.train()
         texts = without_ends(targets)
@@ -97,8 +98,7 @@ class Objective:
         total = torch.zeros((), device=inputs.device)
         lengths = (targets != PAD).sum(1)  # (B K)
         for rows in lengths.argsort().chunk(_GROUPS):  # of like length, so that little padding is computed
-            end, source = int(lengths[rows].max()), rows // self.samples
-            read = Memory(*(field[source] for field in memory)), State(*(field[source] for field in state))
+            end, read = int(lengths[rows].max()), take(memory, state, rows // self.samples)
             loss, unseen = self._read(model, *read, inputs[rows, :end], targets[rows, :end], weights[rows])
             total = total + loss + self.attention_weight / self.samples * unseen
         return total

@@ -72,8 +72,7 @@ def sample(
         if not bool(live.any()):
             break
         if int(live.sum()) < _WORTH_MOVING * len(rows):
-            rows, memory = rows[live], Memory(*(field[live] for field in memory))
-            state = State(*(field[live] for field in state))
+            rows, (memory, state) = rows[live], take(memory, state, live)
     tokens = tokens[:, : step + 2]
     return torch.where(tokens[:, :-1] == END, PAD, tokens[:, :-1]), tokens[:, 1:]
 
@@ -85,10 +84,9 @@ def _draw(probabilities: Tensor, generator: torch.Generator) -> Tensor:
     return torch.searchsorted(reached, uniform * reached[:, -1:], right=True).squeeze(1).clamp_max(reached.shape[1] - 1)
 
 
-def repeat(memory: Memory, state: State, count: int) -> tuple[Memory, State]:
-    """Each row `count` times in a row."""
-    repeated = Memory(*(field.repeat_interleave(count, dim=0) for field in memory))
-    return repeated, State(*(field.repeat_interleave(count, dim=0) for field in state))
+def take(memory: Memory, state: State, rows: Tensor) -> tuple[Memory, State]:
+    """These rows of both, by index or by mask."""
+    return Memory(*(field[rows] for field in memory)), State(*(field[rows] for field in state))
 
 
 def advantages(rewards: Tensor) -> Tensor:

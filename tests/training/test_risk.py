@@ -9,7 +9,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
 from tests.texts import trained_tokenizer
-from training.risk import Reward, _draw, advantages, repeat, sample, without_ends
+from training.risk import Reward, _draw, advantages, sample, take, without_ends
 
 NETWORK = NetworkConfig(40, embedding_size=32, encoder_size=32, decoder_size=32, key_size=32)
 
@@ -63,7 +63,7 @@ def test_after_its_end_a_sample_is_padding_and_inputs_are_targets_shifted() -> N
     model, source, lengths = small()
     with torch.no_grad():
         model.output_bias[END] = 3.0
-    memory, state = repeat(*model.encode(source, lengths), 20)
+    memory, state = take(*model.encode(source, lengths), torch.arange(5).repeat_interleave(20))
     inputs, targets = sample(model, memory, state, 6, torch.Generator().manual_seed(1))
     assert targets.shape[1] <= 7
     for given_row, row in zip(inputs.tolist(), targets.tolist(), strict=True):
