@@ -34,8 +34,7 @@ class Objective:
 
     def __call__(self, model: Seq2Seq, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
         """Summed loss, its likelihood part alone, and the number of target tokens, end tokens included."""
-        with self._autocast(batch.source):
-            memory, state = model.encode(batch.source, batch.lengths)
+        memory, state = self._encode(model, batch)
         likelihood, unseen = self._read(model, memory, state, batch.inputs, batch.targets, None)
         loss = likelihood + self.attention_weight * unseen
         if self.reward is not None:
@@ -45,8 +44,7 @@ class Objective:
 
     def likelihood(self, model: Seq2Seq, batch: Batch) -> tuple[Tensor, int]:
         """Summed negative log-likelihood of a batch's targets, and their number."""
-        with self._autocast(batch.source):
-            memory, state = model.encode(batch.source, batch.lengths)
+        memory, state = self._encode(model, batch)
         loss, _ = self._read(model, memory, state, batch.inputs, batch.targets, None)
         return loss, int((batch.targets != PAD).sum())
 
@@ -57,6 +55,10 @@ class Objective:
             _, targets = sample(model, *model.encode(batch.source, batch.lengths), self.longest, None)
         greedy = [[summary] for summary in without_ends(targets)]
         return (1 - self.reward(without_ends(batch.targets), greedy)).sum()
+
+    def _encode(self, model: Seq2Seq, batch: Batch) -> tuple[Memory, State]:
+        with self._autocast(batch.source):
+            return model.encode(batch.source, batch.lengths)
 
     def _autocast(self, tokens: Tensor) -> torch.autocast:
         return torch.autocast(tokens.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)

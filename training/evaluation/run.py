@@ -96,10 +96,9 @@ class _Bench:
 
     def generated(self, written: Sequence[Summary], options: DecodingOptions) -> System:
         name = f"{self.engine.info.name}, {describe(options)}"
-        system = self._system(name, [summary.text for summary in written])
         ended = sum(summary.finish_reason == "stop" for summary in written) / len(written)
-        form, found = replace(system.form, ended=ended), truth(self.texts, system.summaries, self.casing)
-        return replace(system, form=form, options=options, truth=found)
+        system = self._system(name, [summary.text for summary in written], ended)
+        return replace(system, options=options, truth=truth(self.texts, system.summaries, self.casing))
 
     def leave_out(self, written: Sequence[Summary], seen: Sequence[int], options: DecodingOptions) -> LeaveOut | None:
         rows = [seen[index] for index in spaced(len(seen), self.plan.leave_out_rows)]
@@ -110,10 +109,10 @@ class _Bench:
         rows = spaced(len(self.pairs), self.plan.long_rows)
         return tuple(long_input(self.engine, self.pairs, written, rows, options, self.plan.seed))
 
-    def _system(self, name: str, summaries: Sequence[str]) -> System:
+    def _system(self, name: str, summaries: Sequence[str], ended: float | None = None) -> System:
         language = self.engine.info.language
         scores = rouge(self.wanted, summaries, writing(language).rouge())
-        found = form(summaries, self.wanted, language)
+        found = form(summaries, self.wanted, language, ended)
         return System(name, tuple(summaries), bootstrap(scores, self.plan.seed), found)
 
 
