@@ -87,6 +87,7 @@ DEFAULT_PARAMETERS: dict[str, Any] = {
     "min_length": 0,
     "length_penalty": 1.0,
     "no_repeat_ngram_size": 3,
+    "numbers_from_source": True,
 }
 MODEL: dict[str, Any] = {
     "name": "news-en",

@@ -76,6 +76,9 @@ class Parameters(Sent):
     no_repeat_ngram_size: int | None = Field(
         None, ge=0, le=100, description="No sequence of so many tokens occurs twice; 0 allows all."
     )
+    numbers_from_source: bool | None = Field(
+        None, description="Write no number but those of the text, whole and in its own form."
+    )
 
 
 class Options(Sent):
@@ -295,6 +298,7 @@ class DefaultParameters(Answered):
     min_length: int
     length_penalty: float
     no_repeat_ngram_size: int
+    numbers_from_source: bool
 
 
 class Model(Answered):

@@ -6,8 +6,9 @@ Python over its own numbers, so nothing in it can depend on who shares the batch
 
 - Candidates of a row: `argmax` for a beam of one, else the best `2 * num_beams`, found by a `topk` whose K is the same
   for every row of a model. Equal values are ordered by the lower token id.
-- Blocking (suppressed tokens, `min_length`, repeated n-grams) removes candidates and never renormalises: what is
-  recorded, summed and reported are the model's raw log-probabilities.
+- Blocking (suppressed tokens, `min_length`, repeated n-grams, numbers that the source has not) removes candidates and
+  never renormalises: what is recorded, summed and reported are the model's raw log-probabilities.
+- A number that has begun is written to its end, even where that repeats an n-gram.
 - The end token is not counted by `min_length` and `max_length`. After `max_length` tokens one last step lets a
   hypothesis end by itself (`stop`); one that does not is cut (`length`).
 - Ranking is that of Hugging Face `generate`: sum of log-probabilities / (tokens ** length_penalty), the end token
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor
 
 from app.models.base import DecodingOptions, Special
+from app.numerals import SourceNumbers
 
 # The smallest normal float32 as a logarithm: what a given token counts that the model cannot write at all.
 LOWEST_LOG_PROBABILITY = math.log(torch.finfo(torch.float32).tiny)
@@ -37,10 +39,14 @@ Candidate = tuple[int, float]  # token id, raw log-probability
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a search wants to know of one row: its best `count` tokens, or the log-probability of the `wanted` one."""
+    """What a search wants to know of one row: its best `count` tokens, or the log-probability of the `wanted` one.
+
+    Banned are a few tokens, and those that would write a wrong number: (any,) ids, on the host.
+    """
 
     count: int = 1
     banned: tuple[int, ...] = ()
+    wrong_numbers: Tensor | None = None
     wanted: int | None = None
 
 
@@ -102,12 +108,13 @@ class Search(ABC):
 
 
 class BeamSearch(Search):
-    """Beam search; a beam of one is greedy search."""
+    """Beam search; a beam of one is greedy search. With `numbers`, none but these are written."""
 
-    def __init__(self, options: DecodingOptions, special: Special) -> None:
+    def __init__(self, options: DecodingOptions, special: Special, numbers: SourceNumbers | None = None) -> None:
         self.width = options.num_beams
         self._options = options
         self._special = special
+        self._numbers = numbers
         self._length = 0
         self._live = [Hypothesis()]
         self._ended: list[Hypothesis] = []  # the best `width`, best first
@@ -116,8 +123,15 @@ class BeamSearch(Search):
         return [hypothesis.tokens[-1] if hypothesis.tokens else self._special.start for hypothesis in self._live]
 
     def asks(self) -> list[Ask]:
+        return [self._ask(hypothesis.tokens) for hypothesis in self._live]
+
+    def _ask(self, tokens: Sequence[int]) -> Ask:
         count = 1 if self.width == 1 else 2 * self.width
-        return [Ask(count, banned_tokens(hypothesis.tokens, self._options, self._special)) for hypothesis in self._live]
+        if self._numbers is None:
+            return Ask(count, banned_tokens(tokens, self._options, self._special))
+        unfinished = self._numbers.must_go_on(tokens)
+        banned = () if unfinished else banned_tokens(tokens, self._options, self._special)
+        return Ask(count, banned, self._numbers.banned(tokens))
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         ranked = self._rank(answers)
@@ -257,6 +271,11 @@ class CandidateSelector:
         if pairs:
             rows, tokens = torch.tensor(pairs, device=device).unbind(1)
             scores[rows, tokens] = -math.inf
+        wrong = [(row, ask.wrong_numbers) for row, ask in enumerate(asks) if ask.wrong_numbers is not None]
+        if wrong:
+            lengths = torch.tensor([len(tokens) for _, tokens in wrong])
+            rows = torch.tensor([row for row, _ in wrong]).repeat_interleave(lengths)
+            scores[rows.to(device), torch.cat([tokens for _, tokens in wrong]).to(device)] = -math.inf
         return scores
 
 

@@ -208,6 +208,10 @@ class FakeModel(Seq2SeqModel):
             spans.append(Span(start, len(text)))
         return Tokens(text, tuple(ids), tuple(spans))
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        return tuple(f" {word}" for word in VOCABULARY)
+
     def encode(self, sources: Sequence[Sequence[int]]) -> list[Memory]:
         batch = [tuple(source) for source in sources]
         assert all(batch), "an encoder pass needs tokens"

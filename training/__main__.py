@@ -214,6 +214,7 @@ def publish_command(
     min_length: Annotated[int | None, typer.Option(min=0)] = None,
     length_penalty: Annotated[float | None, typer.Option(min=-10.0, max=10.0)] = None,
     no_repeat_ngram_size: Annotated[int | None, typer.Option(min=0)] = None,
+    numbers_from_source: bool | None = None,
 ) -> None:
     """Put a checkpoint into the store with a card and defaults of your choice, once it is evaluated."""
     describe(
@@ -226,6 +227,7 @@ def publish_command(
         min_length=min_length,
         length_penalty=length_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
+        numbers_from_source=numbers_from_source,
     )
     info = load(store, name).info
     print(f"{store / name}: {info.digest}, {info.defaults}")

@@ -10,7 +10,7 @@ from app.errors import FieldError, InvalidRequestError, RequestError, TooLargeEr
 from app.models.base import DecodingOptions, ModelInfo
 from app.schemas import Options, Parameters
 
-PARAMETERS = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size")
+PARAMETERS = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size", "numbers_from_source")
 
 
 def decoding_options(parameters: Parameters, info: ModelInfo) -> DecodingOptions:

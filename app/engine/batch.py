@@ -12,6 +12,7 @@ from app.engine.job import Decoded, Job
 from app.engine.observer import EngineObserver
 from app.engine.trail import AttentionTrail
 from app.models.base import Memory, Seq2SeqModel, StepOutput
+from app.numerals import Numerals, SourceNumbers
 from app.search import BeamSearch, CandidateSelector, ForcedDecoding, Found, Search
 
 # What a job came to: its outcome, or None when the model failed on this job alone.
@@ -37,6 +38,7 @@ class RunningBatch:
         self._model = model
         self._state = model.open(capacity)
         self._selector = CandidateSelector(model.info.special, model.info.limits.max_beams)
+        self._numerals = Numerals(model.pieces)
         self._observer = observer
         self._clock = clock
         self._running: dict[Job, _Running] = {}
@@ -130,7 +132,12 @@ class RunningBatch:
         self._observer.first_token(self._clock() - ticket.submitted)
 
     def _started(self, job: Job, slots: list[int], joined: float, encode_seconds: float) -> _Running:
-        request, special = job.ticket.plan.request, self._model.info.special
-        search: Search = ForcedDecoding(job.given.ids, special) if job.given else BeamSearch(request.options, special)
-        trail = AttentionTrail(job.source) if request.attention else None
-        return _Running(job, slots, search, trail, joined, encode_seconds)
+        trail = AttentionTrail(job.source) if job.ticket.plan.request.attention else None
+        return _Running(job, slots, self._search(job), trail, joined, encode_seconds)
+
+    def _search(self, job: Job) -> Search:
+        options, special = job.ticket.plan.request.options, self._model.info.special
+        if job.given:
+            return ForcedDecoding(job.given.ids, special)
+        numbers = SourceNumbers(self._numerals, job.source) if options.numbers_from_source else None
+        return BeamSearch(options, special, numbers)

@@ -40,7 +40,8 @@ class Tokens:
 class DecodingOptions:
     """How one request's summary is searched for; names are those of Hugging Face `generate`.
 
-    `max_length` counts summary tokens, the end token not included.
+    `max_length` counts summary tokens, the end token not included. `numbers_from_source`, which that library has not,
+    writes no number but those of the source.
     """
 
     num_beams: int = 4
@@ -48,6 +49,7 @@ class DecodingOptions:
     min_length: int = 0
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    numbers_from_source: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,11 @@ class Seq2SeqModel(ABC):
     @abstractmethod
     def detokenize(self, ids: Sequence[int]) -> Tokens:
         """Summary ids (no special ones) to text, white space at its edges removed, with a span for each id."""
+
+    @property
+    @abstractmethod
+    def pieces(self) -> Sequence[str]:
+        """The text of every token of the vocabulary with the space before it; "" for those that have none."""
 
     @abstractmethod
     def encode(self, sources: Sequence[Sequence[int]]) -> list[Memory]:

@@ -1,5 +1,6 @@
 """The engine on the real network: a result never depends on who shared the batch, to the last bit."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -88,3 +89,25 @@ def _submit_in_groups(
         if random.random() < 0.5:
             random.choice(futures).exception(PATIENCE)  # some way into the work of those before
     return futures, leaving
+
+
+def test_no_number_is_written_that_the_text_does_not_have_unless_the_caller_allows_it(model: LSTMModel) -> None:
+    random = Random(3)
+    texts = [" ".join(f"{random.randint(1, 99_999):,}" for _ in range(6)) for _ in range(12)]
+
+    def foreign_numbers(allowed: bool) -> set[str]:
+        options = DecodingOptions(
+            2, max_length=30, min_length=20, no_repeat_ngram_size=2, numbers_from_source=not allowed
+        )
+        with started(model) as engine:
+            futures = engine.submit([SummaryRequest(text, options, timeout=PATIENCE) for text in texts])
+            summaries = [future.result(PATIENCE) for future in futures]
+        number = re.compile(r"\d+(?:[.,]\d+)*")
+        found = [(text, number.findall(summary.text), summary) for text, summary in zip(texts, summaries, strict=True)]
+        # A summary that was cut may end amid a number.
+        kept = [(text, some if summary.finish_reason == "stop" else some[:-1]) for text, some, summary in found]
+        assert any(some for _, some in kept)
+        return {each for text, some in kept for each in some if each not in number.findall(text)}
+
+    assert foreign_numbers(allowed=True)
+    assert not foreign_numbers(allowed=False)

@@ -143,6 +143,10 @@ class LSTMModel(Seq2SeqModel):
     def detokenize(self, ids: Sequence[int]) -> Tokens:
         return self._tokenizer.decode(ids)
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        return self._tokenizer.pieces
+
     @torch.inference_mode()
     def encode(self, sources: Sequence[Sequence[int]]) -> list[Memory]:
         count, width = padded_rows(len(sources)), padded_width(max(len(ids) for ids in sources))

@@ -99,6 +99,11 @@ class Tokenizer:
     def vocabulary_size(self) -> int:
         return len(self._bytes)
 
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The text of every token; a sign stands for bytes that are no character by themselves."""
+        return tuple(data.decode("utf-8", errors="replace") for data in self._bytes)
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids alone, for whole corpora."""
         encodings = self._bpe.encode_batch_fast(
