@@ -126,5 +126,6 @@ def test_longer_sources_begin_with_their_own_text_and_keep_their_summary(
 
 def test_about_the_wanted_share_of_sources_is_longer() -> None:
     packed = packed_of([5] * 2000)
-    grown = (lengthen(packed, 0.3, 100, 1).source_lengths > 5).mean()
-    assert 0.25 < grown < 0.35
+    lengths = lengthen(packed, 0.3, 500, 1).source_lengths
+    assert 0.25 < (lengths > 5).mean() < 0.32
+    assert 0.1 < (lengths > 50).mean() < 0.2  # half of them: 50 is ten times 5, and 500 ten times 50
