@@ -1,18 +1,21 @@
 """What a training step makes smaller: the references' negative log-likelihood, and what is added to it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from app.models.lstm.network import Memory, Seq2Seq, State
+from app.models.lstm.network import Decoded, Memory, Seq2Seq, State
 from app.models.lstm.tokenizer import PAD
 from training.data import Batch
 from training.loss import copy_loss
-from training.risk import Reward, advantages, sample, take, without_ends
+from training.risk import Reward, Samples, advantages, decisive, sample, take, without_ends
 
 _LEAST_ATTENTION = 1e-6
 _GROUPS = 4
+_DECISIVE = 0.6  # share of a source's samples that are learned from
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Objective:
     def __call__(self, model: Seq2Seq, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor, int]:
         """Summed loss, its likelihood part alone, and the number of target tokens, end tokens included."""
         memory, state = self._encode(model, batch)
-        likelihood, unseen = self._read(model, memory, state, batch.inputs, batch.targets, None)
+        likelihood, unseen = self._read(model, memory, state, batch.inputs, batch.targets)
         loss = likelihood + self.attention_weight * unseen
         if self.reward is not None:
             risk = self._risk(model, batch, memory, state, generator)
@@ -45,15 +48,15 @@ class Objective:
     def likelihood(self, model: Seq2Seq, batch: Batch) -> tuple[Tensor, int]:
         """Summed negative log-likelihood of a batch's targets, and their number."""
         memory, state = self._encode(model, batch)
-        loss, _ = self._read(model, memory, state, batch.inputs, batch.targets, None)
+        loss, _ = self._read(model, memory, state, batch.inputs, batch.targets)
         return loss, int((batch.targets != PAD).sum())
 
     def regret(self, model: Seq2Seq, batch: Batch) -> Tensor:
         """Sum over a batch of 1 less the reward of the greedy summary."""
         assert self.reward is not None
         with self._autocast(batch.source):
-            _, targets = sample(model, *model.encode(batch.source, batch.lengths), self.longest, None)
-        greedy = [[summary] for summary in without_ends(targets)]
+            written = sample(model, *model.encode(batch.source, batch.lengths), self.longest, None)
+        greedy = [[summary] for summary in without_ends(written.targets)]
         return (1 - self.reward(without_ends(batch.targets), greedy)).sum()
 
     def _encode(self, model: Seq2Seq, batch: Batch) -> tuple[Memory, State]:
@@ -64,13 +67,10 @@ class Objective:
         return torch.autocast(tokens.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def _read(
-        self, model: Seq2Seq, memory: Memory, state: State, inputs: Tensor, targets: Tensor, weights: Tensor | None
+        self, model: Seq2Seq, memory: Memory, state: State, inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Summed loss of the targets (B, T), each row's times its weight (B,), and that of the attention on them."""
-        with self._autocast(inputs):
-            decoded = model.decode(inputs, memory, state)
-            matches = targets.unsqueeze(2) == memory.ids.unsqueeze(1)  # (B, T, S)
-            copied = (decoded.attention * matches).sum(2)  # (B, T)
+        """Summed loss of the targets (B, T), and that of the attention on them."""
+        decoded, matches, copied = self._decode(model, memory, state, inputs, targets)
         real = targets != PAD  # (B, T)
         loss = copy_loss(
             decoded.features[real],
@@ -80,9 +80,39 @@ class Objective:
             copied[real],
             targets[real],
             self.dtype,
-            None if weights is None else weights.unsqueeze(1).expand_as(targets)[real],
         )
-        return loss, -copied[matches.any(2) & real].clamp_min(_LEAST_ATTENTION).log().sum()
+        return loss, _unseen(copied[matches & real])
+
+    def _read_samples(
+        self, model: Seq2Seq, memory: Memory, state: State, samples: Samples, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same of samples, each row's loss times its weight (B,), with the way in which each token was drawn."""
+        inputs, targets, generated = samples
+        decoded, matches, copied = self._decode(model, memory, state, inputs, targets)
+        weights = weights.unsqueeze(1).expand_as(copied)  # (B, T)
+        real = targets != PAD
+        drawn, taken = real & generated, real & ~generated
+        loss = copy_loss(
+            decoded.features[drawn],
+            model.embedding.weight,
+            model.output_bias,
+            decoded.gate[drawn],
+            torch.zeros_like(copied[drawn]),
+            targets[drawn],
+            self.dtype,
+            weights[drawn],
+        )
+        copying = F.logsigmoid(-decoded.gate[taken]) + copied[taken].clamp_min(_LEAST_ATTENTION).log()
+        return loss - (weights[taken] * copying).sum(), _unseen(copied[matches & real])
+
+    def _decode(
+        self, model: Seq2Seq, memory: Memory, state: State, inputs: Tensor, targets: Tensor
+    ) -> tuple[Decoded, Tensor, Tensor]:
+        """What is decoded, and for each target whether the source has it and the attention on it: (B, T) both."""
+        with self._autocast(inputs):
+            decoded = model.decode(inputs, memory, state)
+            matches = targets.unsqueeze(2) == memory.ids.unsqueeze(1)  # (B, T, S)
+            return decoded, matches.any(2), (decoded.attention * matches).sum(2)
 
     def _risk(self, model: Seq2Seq, batch: Batch, memory: Memory, state: State, generator: torch.Generator) -> Tensor:
         assert self.reward is not None
@@ -90,17 +120,22 @@ class Objective:
         with torch.no_grad(), self._autocast(batch.source):
             copies = torch.arange(len(batch.lengths), device=batch.source.device).repeat_interleave(self.samples)
             served = take(*model.encode(batch.source, batch.lengths), copies)
-            inputs, targets = sample(model, *served, self.longest, generator)  # (B K, T)
+            samples = sample(model, *served, self.longest, generator)  # (B K, T)
         model.train()
-        texts = without_ends(targets)
+        texts = without_ends(samples.targets)
         groups = [texts[start : start + self.samples] for start in range(0, len(texts), self.samples)]
-        weights = (
-            advantages(self.reward(without_ends(batch.targets), groups)).flatten().to(inputs.device) / self.samples
-        )
-        total = torch.zeros((), device=inputs.device)
-        lengths = (targets != PAD).sum(1)  # (B K)
-        for rows in lengths.argsort().chunk(_GROUPS):  # of like length, so that little padding is computed
+        weights = advantages(self.reward(without_ends(batch.targets), groups)).to(copies.device) / self.samples
+        count = math.ceil(_DECISIVE * self.samples)
+        chosen, weights = decisive(weights, count), weights.flatten()
+        total = torch.zeros((), device=copies.device)
+        lengths = (samples.targets != PAD).sum(1)  # (B K)
+        for rows in chosen[lengths[chosen].argsort()].chunk(_GROUPS):  # of like length: little padding is computed
             end, read = int(lengths[rows].max()), take(memory, state, rows // self.samples)
-            loss, unseen = self._read(model, *read, inputs[rows, :end], targets[rows, :end], weights[rows])
-            total = total + loss + self.attention_weight / self.samples * unseen
+            own = Samples(*(field[rows, :end] for field in samples))
+            loss, unseen = self._read_samples(model, *read, own, weights[rows])
+            total = total + loss + self.attention_weight / count * unseen
         return total
+
+
+def _unseen(attention: Tensor) -> Tensor:
+    return -attention.clamp_min(_LEAST_ATTENTION).log().sum()

@@ -9,7 +9,7 @@ from app.models.lstm.tokenizer import PAD
 from tests.texts import trained_tokenizer
 from training.data import Batch, collate, end_to_end
 from training.objective import Objective
-from training.risk import Reward
+from training.risk import Reward, Samples
 
 NETWORK = NetworkConfig(320, embedding_size=32, encoder_size=32, decoder_size=32, key_size=32, dropout=0.0)
 
@@ -74,3 +74,18 @@ def test_training_on_the_measure_alone_prefers_what_the_measure_prefers() -> Non
     learn(model, measure, good, steps=30)
     assert preference() > 3
     assert measure.regret(model, good).item() <= before
+
+
+def test_a_token_that_is_drawn_either_way_has_the_probability_of_the_mixture() -> None:
+    model, objective = model_of().eval(), Objective(torch.float32)
+    batch = batch_of([("the old bridge was closed", "bridge")])
+    memory, state = model.encode(batch.source, batch.lengths)
+    token = batch.inputs[:, :1], batch.targets[:, :1]
+    both, unseen = objective._read(model, memory, state, *token)
+    ways = [
+        objective._read_samples(model, memory, state, Samples(*token, torch.tensor([[generated]])), torch.ones(1))
+        for generated in (True, False)
+    ]
+    probability = sum(torch.exp(-loss) for loss, _ in ways)
+    torch.testing.assert_close(probability, torch.exp(-both))
+    assert all(other == unseen for _, other in ways)

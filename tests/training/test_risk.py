@@ -9,7 +9,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
 from tests.texts import trained_tokenizer
-from training.risk import Reward, _draw, advantages, sample, take, without_ends
+from training.risk import Reward, _draw, _index, advantages, decisive, sample, take, without_ends
 
 NETWORK = NetworkConfig(40, embedding_size=32, encoder_size=32, decoder_size=32, key_size=32)
 
@@ -51,7 +51,7 @@ def test_weights_of_a_source_sum_to_nothing_and_follow_the_order_of_its_rewards(
 def test_a_greedy_summary_takes_the_most_likely_token_at_every_step() -> None:
     model, source, lengths = small()
     memory, state = model.encode(source, lengths)
-    inputs, targets = sample(model, memory, state, 9, None)
+    inputs, targets, _ = sample(model, memory, state, 9, None)
     scores = model.log_probabilities(model.decode(inputs, memory, state), memory.ids)
     scores[..., [PAD, START]] = -torch.inf
     written = targets != PAD
@@ -64,7 +64,8 @@ def test_after_its_end_a_sample_is_padding_and_inputs_are_targets_shifted() -> N
     with torch.no_grad():
         model.output_bias[END] = 3.0
     memory, state = take(*model.encode(source, lengths), torch.arange(5).repeat_interleave(20))
-    inputs, targets = sample(model, memory, state, 6, torch.Generator().manual_seed(1))
+    inputs, targets, generated = sample(model, memory, state, 6, torch.Generator().manual_seed(1))
+    assert generated.shape == targets.shape
     assert targets.shape[1] <= 7
     for given_row, row in zip(inputs.tolist(), targets.tolist(), strict=True):
         end = row.index(END) if END in row else len(row)
@@ -75,9 +76,27 @@ def test_after_its_end_a_sample_is_padding_and_inputs_are_targets_shifted() -> N
         assert set(given_row[kept + 1 :]) <= {PAD}
 
 
+def test_a_step_draws_every_token_as_often_as_the_mixture_of_generating_and_copying_says() -> None:
+    model, source, lengths = small()
+    with torch.no_grad():
+        model.output_bias[[PAD, START]] = -30.0  # never drawn, and with next to no probability to be missed
+    memory, state = take(*model.encode(source, lengths), torch.zeros(50_000, dtype=torch.long))
+    decoded = model.decode(torch.full((50_000, 1), START), memory, state)
+    drawn, generated = _draw(model, decoded, memory.ids, torch.Generator().manual_seed(0))
+    likely = model.log_probabilities(decoded, memory.ids)[0, 0].exp()
+    torch.testing.assert_close(torch.bincount(drawn, minlength=40) / 50_000, likely, atol=0.01, rtol=0)
+    torch.testing.assert_close(generated.float().mean(), decoded.shares[0][0, 0], atol=0.01, rtol=0)
+    assert set(drawn[~generated].tolist()) <= set(source[0].tolist())
+
+
+def test_the_decisive_samples_of_a_source_are_those_farthest_from_their_mean() -> None:
+    weights = torch.tensor([[0.1, -0.9, 0.8, 0.0], [-0.2, 0.3, -0.1, 0.0]])
+    assert sorted(decisive(weights, 2).tolist()) == [1, 2, 4, 5]
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     probabilities = torch.tensor([0.5, 0.0, 0.3, 0.2]).expand(20_000, 4)
-    drawn = _draw(probabilities, torch.Generator().manual_seed(0))
+    drawn = _index(probabilities, torch.Generator().manual_seed(0))
     shares = torch.bincount(drawn, minlength=4) / len(drawn)
     torch.testing.assert_close(shares, probabilities[0], atol=0.015, rtol=0)
     assert shares[1] == 0
