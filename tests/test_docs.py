@@ -49,21 +49,20 @@ def test_the_readme_lists_every_endpoint_and_no_other(readme: Path) -> None:
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-def test_the_readmes_request_gets_the_readmes_answer_from_the_shipped_checkpoint(readme: Path) -> None:
+def test_the_readmes_requests_get_the_readmes_answers_from_the_shipped_checkpoints(readme: Path) -> None:
     text = read(readme)
-    body = re.search(r"/summarize -H 'Content-Type: application/json' -d '(\{.*?\})'", text)
-    shown_answer = re.search(r"```json\n(\{.*?\})\n```", text, flags=re.S)
-    assert body
-    assert shown_answer
+    bodies = re.findall(r"/summarize -H 'Content-Type: application/json' -d '(\{.*?\})'", text)
+    shown_answers = re.findall(r"```json\n(\{.*?\})\n```", text, flags=re.S)
+    assert len(bodies) == len(shown_answers) == 2
     settings = Settings(model_store=ROOT / "model_store")
-    model = load(settings.model_store, settings.model)
-    with TestClient(create_app(settings, models=[model])) as client:
-        answer = client.post("/summarize", json=json.loads(body.group(1))).json()
-    expected = json.loads(shown_answer.group(1))
-    assert answer.keys() == expected.keys()
-    for name in ("model", "summary", "finish_reason", "source", "usage"):
-        assert answer[name] == expected[name]
-    assert answer["score"] == pytest.approx(expected["score"], abs=1e-3)
+    models = [load(settings.model_store, name) for name in (settings.model, "news-zh")]
+    with TestClient(create_app(settings, models=models)) as client:
+        answers = [client.post("/summarize", json=json.loads(body)).json() for body in bodies]
+    for answer, expected in zip(answers, map(json.loads, shown_answers), strict=True):
+        assert answer.keys() == expected.keys()
+        for name in ("model", "summary", "finish_reason", "source", "usage"):
+            assert answer[name] == expected[name]
+        assert answer["score"] == pytest.approx(expected["score"], abs=1e-3)
 
 
 @pytest.mark.parametrize("document", ATTENTION, ids=lambda path: path.name)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.models.lstm.tokenizer import Tokenizer
-from training.prepare import prepare
+from training.data import Packed, Pair
+from training.prepare import prepare, without_series
 
 ROW = {"text": "格林河大桥昨天通车。", "summary": "大桥通车"}
 
@@ -29,3 +30,25 @@ def test_a_folder_prepared_in_another_language_is_refused(tmp_path: Path, rows: 
     prepare(tmp_path / "run", [rows], vocabulary_size=300, language="zh")
     with pytest.raises(ValueError, match="prepared from other data or settings"):
         prepare(tmp_path / "run", [rows], vocabulary_size=300)
+
+
+@pytest.mark.parametrize(
+    ("text", "summary", "kept"),
+    [
+        ("大桥通车。", "【新春走基层】大桥通车", "大桥通车"),
+        ("新春走基层，记者来到大桥。", "【新春走基层】大桥通车", "【新春走基层】大桥通车"),
+        ("大桥通车。", "【新春走基层】", "【新春走基层】"),
+        ("大桥通车。", "大桥【新春走基层】通车", "大桥【新春走基层】通车"),
+    ],
+)
+def test_the_name_of_a_series_is_learned_only_where_the_text_has_it(text: str, summary: str, kept: str) -> None:
+    assert without_series(Pair("1", text, summary)).summary == kept
+
+
+def test_series_are_left_out_of_what_is_packed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = ROW | {"summary": "【走基层】" + ROW["summary"]}
+    path.write_text(f"{json.dumps(row)}\n" * 20, encoding="utf-8")
+    prepare(tmp_path / "run", [str(path)], vocabulary_size=2000, language="zh")
+    packed = Packed.load(tmp_path / "run" / "train.npz")
+    assert set(packed.summary_lengths.tolist()) == {len(ROW["summary"])}
