@@ -1,67 +1,100 @@
-"""Numbers are written as the source has them, or not at all.
+"""Numbers in digits are written as the source has them, or not at all.
 
-A summary with a wrong number is worse than one without. So a search that is held to its source may only begin, go on
-and end a number in such a way that the whole of it stands in the source: 15 is not in 15,000, nor 20 in 2022.
+A search that is held to its source may only begin, go on and end a number in such a way that the whole of it stands
+there: 15 is not in 15,000, nor 20 in 2022. Digits are those of ASCII; a number within a name (F-16) is one of the
+source's as well. What the number is said of is not looked at, and a number that has begun must be one of these.
 """
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_UNFINISHED = re.compile(r"\d+(?:[.,]\d+)*[.,]?\Z")  # the next token may go on with it
-_WITHIN = re.compile(r"[\d.,]+")
+_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
+_UNFINISHED = re.compile(r"[0-9]+(?:[.,][0-9]+)*[.,]?\Z")  # the next token may go on with it
+_WITHIN = re.compile(r"[0-9.,]+")
+_GOING_ON = re.compile(r"[0-9.,]")
 
 
 class Numerals:
-    """What each token of a vocabulary writes, and which of them write digits.
+    """What the tokens of a vocabulary write, and which of them can be part of a number.
 
     `pieces[token]` is the token's text with the space before it; "" for one that writes nothing by itself.
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces = tuple(piece or " " for piece in pieces)  # the end token ends a number too
-        self.all = range(len(self.pieces))
-        self.digits = tuple(token for token in self.all if _NUMBER.search(self.pieces[token]))
-        self._within = frozenset(token for token in self.all if _WITHIN.fullmatch(self.pieces[token]))
+        tokens = range(len(pieces))
+        self.digits = tuple(token for token in tokens if _NUMBER.search(self.pieces[token]))
+        self.going_on = tuple(token for token in tokens if _GOING_ON.match(self.pieces[token]))
+        self._within = frozenset(token for token in tokens if _WITHIN.fullmatch(self.pieces[token]))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        return "".join(self.pieces[token] for token in tokens)
 
     def last_number(self, tokens: Sequence[int]) -> str:
         """The number that these tokens end with, which the next one may go on with; "" when they end otherwise."""
         start = len(tokens)
         while start and tokens[start - 1] in self._within:
             start -= 1
-        found = _UNFINISHED.search("".join(self.pieces[token] for token in tokens[max(start - 1, 0) :]))
+        found = _UNFINISHED.search(self.text(tokens[max(start - 1, 0) :]))
         return found.group() if found else ""
+
+    def numbers(self, source: Sequence[int], part: range) -> set[str]:
+        """The numbers of a part of a source; one that is cut at its edge belongs to it as a whole."""
+        start, end = part.start, part.stop
+        while start > 0 and source[start] in self._within:
+            start -= 1
+        while end < len(source) and source[end] in self._within:
+            end += 1
+        return set(_NUMBER.findall(self.text(source[start:end])))
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Tokens that would write a wrong number: (any,) ids, on the host; and those that go on with a right one."""
+
+    wrong: Tensor
+    going_on: frozenset[int]
 
 
 class SourceNumbers:
     """The numbers of one source, and what may follow upon what a summary ends with."""
 
-    def __init__(self, numerals: Numerals, source: Sequence[int]) -> None:
+    def __init__(self, numerals: Numerals, numbers: set[str]) -> None:
         self._numerals = numerals
-        self._numbers = set(_NUMBER.findall("".join(numerals.pieces[token] for token in source)))
-        self._beginnings = {number[:end] for number in self._numbers for end in range(1, len(number) + 1)}
-        self._banned: dict[str, Tensor] = {}
+        self._numbers = numbers
+        self._beginnings = {number[:end] for number in numbers for end in range(1, len(number) + 1)}
+        self._known: dict[str, Next] = {}
 
-    def must_go_on(self, tokens: Sequence[int]) -> bool:
-        """Whether these tokens end with a mere part of a number."""
+    def after(self, tokens: Sequence[int]) -> Next:
+        """What may be written after these tokens."""
         number = self._numerals.last_number(tokens)
-        return bool(number) and not self._is_whole(number)
+        if number not in self._known:
+            self._known[number] = self._next(number)
+        return self._known[number]
 
-    def banned(self, tokens: Sequence[int]) -> Tensor:
-        """Tokens that may not be written next: (any,) ids, on the host."""
-        number = self._numerals.last_number(tokens)
-        if number not in self._banned:
-            self._banned[number] = torch.tensor(self._wrong_after(number), dtype=torch.long)
-        return self._banned[number]
+    def finished(self, tokens: Sequence[int]) -> int:
+        """How many of these tokens are left when a mere part of a number at their end is taken away."""
+        end = len(tokens)
+        while not self._is_whole(self._numerals.last_number(tokens[:end])):
+            end -= 1
+        return end
 
-    def _wrong_after(self, number: str) -> list[int]:
-        """Amid a number few tokens are right; elsewhere only those with digits can be wrong."""
+    def _next(self, number: str) -> Next:
         numerals = self._numerals
-        some = numerals.digits if not number or self._is_whole(number) else numerals.all
-        return [token for token in some if not self._is_possible(number + numerals.pieces[token])]
+        going_on = frozenset(
+            token for token in numerals.going_on if number and number + numerals.pieces[token] in self._beginnings
+        )
+        if self._is_whole(number):
+            wrong = [token for token in numerals.digits if not self._is_possible(number + numerals.pieces[token])]
+            return Next(torch.tensor(wrong, dtype=torch.long), going_on)
+        right = [token for token in numerals.going_on if self._is_possible(number + numerals.pieces[token])]
+        others = torch.ones(len(numerals.pieces), dtype=torch.bool)
+        others[right] = False
+        return Next(others.nonzero().flatten(), going_on)
 
     def _is_possible(self, written: str) -> bool:
         """Whether every number in there is one of the source's; the last one may lack its end."""
@@ -72,4 +105,4 @@ class SourceNumbers:
         return not last or last.group() in self._beginnings or self._is_whole(last.group())
 
     def _is_whole(self, number: str) -> bool:
-        return number in self._numbers or number.rstrip(".,") in self._numbers
+        return not number or number in self._numbers or number.rstrip(".,") in self._numbers

@@ -8,7 +8,8 @@ Python over its own numbers, so nothing in it can depend on who shares the batch
   for every row of a model. Equal values are ordered by the lower token id.
 - Blocking (suppressed tokens, `min_length`, repeated n-grams, numbers that the source has not) removes candidates and
   never renormalises: what is recorded, summed and reported are the model's raw log-probabilities.
-- A number that has begun is written to its end, even where that repeats an n-gram.
+- A number that has begun is written to its end, even where that repeats an n-gram; a part of one is taken off a summary
+  that is cut.
 - The end token is not counted by `min_length` and `max_length`. After `max_length` tokens one last step lets a
   hypothesis end by itself (`stop`); one that does not is cut (`length`).
 - Ranking is that of Hugging Face `generate`: sum of log-probabilities / (tokens ** length_penalty), the end token
@@ -76,6 +77,9 @@ class Hypothesis:
     def extended(self, token: int, log_probability: float, row: int) -> "Hypothesis":
         return Hypothesis((*self.tokens, token), (*self.log_probabilities, log_probability), (*self.rows, row))
 
+    def head(self, count: int) -> "Hypothesis":
+        return Hypothesis(self.tokens[:count], self.log_probabilities[:count], self.rows[:count])
+
     def ended(self, log_probability: float) -> "Hypothesis":
         return Hypothesis(self.tokens, self.log_probabilities, self.rows, log_probability)
 
@@ -129,9 +133,9 @@ class BeamSearch(Search):
         count = 1 if self.width == 1 else 2 * self.width
         if self._numbers is None:
             return Ask(count, banned_tokens(tokens, self._options, self._special))
-        unfinished = self._numbers.must_go_on(tokens)
-        banned = () if unfinished else banned_tokens(tokens, self._options, self._special)
-        return Ask(count, banned, self._numbers.banned(tokens))
+        following = self._numbers.after(tokens)
+        banned = set(banned_tokens(tokens, self._options, self._special)) - following.going_on
+        return Ask(count, tuple(banned), following.wrong)
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         ranked = self._rank(answers)
@@ -169,7 +173,10 @@ class BeamSearch(Search):
 
     def _conclude(self, cut: Sequence[Hypothesis]) -> list[int]:
         best = max([*self._ended, *cut], key=self._penalised)
-        self.found = Found(best, "length" if best.end_log_probability is None else "stop")
+        if best.end_log_probability is not None:
+            self.found = Found(best, "stop")
+        else:
+            self.found = Found(best.head(self._numbers.finished(best.tokens)) if self._numbers else best, "length")
         return []
 
     def _penalised(self, hypothesis: Hypothesis) -> float:

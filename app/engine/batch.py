@@ -139,5 +139,7 @@ class RunningBatch:
         options, special = job.ticket.plan.request.options, self._model.info.special
         if job.given:
             return ForcedDecoding(job.given.ids, special)
-        numbers = SourceNumbers(self._numerals, job.source) if options.numbers_from_source else None
-        return BeamSearch(options, special, numbers)
+        if not options.numbers_from_source:
+            return BeamSearch(options, special)
+        numbers = self._numerals.numbers(job.ticket.plan.source.ids, job.part)
+        return BeamSearch(options, special, SourceNumbers(self._numerals, numbers))

@@ -89,6 +89,7 @@ class Job:
 
     def __init__(self, ticket: Ticket, part: range) -> None:
         self.ticket = ticket
+        self.part = part
         self.source = ticket.plan.source.ids[part.start : part.stop]
         self.outcome: Decoded | None = None
 
