@@ -1,8 +1,8 @@
 """Numbers in digits are written as the source has them, or not at all.
 
 A search that is held to its source may only begin, go on and end a number in such a way that the whole of it stands
-there: 15 is not in 15,000, nor 20 in 2022. Digits are those of ASCII; a number within a name (F-16) is one of the
-source's as well. What the number is said of is not looked at, and a number that has begun must be one of these.
+there: 15 is not in 15,000, nor 20 in 2022. Digits are those of ASCII. Digits that follow a letter (G7, Q1) belong to a
+name and are free in a summary; in a source they count as its numbers. What a number is said of is not looked at.
 """
 
 import re
@@ -16,6 +16,8 @@ _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _UNFINISHED = re.compile(r"[0-9]+(?:[.,][0-9]+)*[.,]?\Z")  # the next token may go on with it
 _WITHIN = re.compile(r"[0-9.,]+")
 _GOING_ON = re.compile(r"[0-9.,]")
+_WORD = re.compile(r"[A-Za-z]+[0-9]*")
+_LETTER = "a"  # what is left of a word where only its numbers count
 
 
 class Numerals:
@@ -34,13 +36,14 @@ class Numerals:
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(self.pieces[token] for token in tokens)
 
-    def last_number(self, tokens: Sequence[int]) -> str:
-        """The number that these tokens end with, which the next one may go on with; "" when they end otherwise."""
+    def ending(self, tokens: Sequence[int]) -> str:
+        """The number that these tokens end with, which the next one may go on with; a letter after a word; else ""."""
         start = len(tokens)
         while start and tokens[start - 1] in self._within:
             start -= 1
-        found = _UNFINISHED.search(self.text(tokens[max(start - 1, 0) :]))
-        return found.group() if found else ""
+        text = _bare(self.text(tokens[max(start - 1, 0) :]))
+        found = _UNFINISHED.search(text)
+        return found.group() if found else _LETTER if text.endswith(_LETTER) else ""
 
     def numbers(self, source: Sequence[int], part: range) -> set[str]:
         """The numbers of a part of a source; one that is cut at its edge belongs to it as a whole."""
@@ -71,38 +74,44 @@ class SourceNumbers:
 
     def after(self, tokens: Sequence[int]) -> Next:
         """What may be written after these tokens."""
-        number = self._numerals.last_number(tokens)
-        if number not in self._known:
-            self._known[number] = self._next(number)
-        return self._known[number]
+        ending = self._numerals.ending(tokens)
+        if ending not in self._known:
+            self._known[ending] = self._next(ending)
+        return self._known[ending]
 
     def finished(self, tokens: Sequence[int]) -> int:
         """How many of these tokens are left when a mere part of a number at their end is taken away."""
         end = len(tokens)
-        while not self._is_whole(self._numerals.last_number(tokens[:end])):
+        while not self._is_whole(self._numerals.ending(tokens[:end])):
             end -= 1
         return end
 
-    def _next(self, number: str) -> Next:
+    def _next(self, ending: str) -> Next:
         numerals = self._numerals
         going_on = frozenset(
-            token for token in numerals.going_on if number and number + numerals.pieces[token] in self._beginnings
+            token for token in numerals.going_on if ending and ending + numerals.pieces[token] in self._beginnings
         )
-        if self._is_whole(number):
-            wrong = [token for token in numerals.digits if not self._is_possible(number + numerals.pieces[token])]
+        if self._is_whole(ending):
+            wrong = [token for token in numerals.digits if not self._is_possible(ending + numerals.pieces[token])]
             return Next(torch.tensor(wrong, dtype=torch.long), going_on)
-        right = [token for token in numerals.going_on if self._is_possible(number + numerals.pieces[token])]
+        right = [token for token in numerals.going_on if self._is_possible(ending + numerals.pieces[token])]
         others = torch.ones(len(numerals.pieces), dtype=torch.bool)
         others[right] = False
         return Next(others.nonzero().flatten(), going_on)
 
     def _is_possible(self, written: str) -> bool:
         """Whether every number in there is one of the source's; the last one may lack its end."""
+        written = _bare(written)
         last = _UNFINISHED.search(written)
         before = written[: last.start()] if last else written
         if not all(number in self._numbers for number in _NUMBER.findall(before)):
             return False
         return not last or last.group() in self._beginnings or self._is_whole(last.group())
 
-    def _is_whole(self, number: str) -> bool:
-        return not number or number in self._numbers or number.rstrip(".,") in self._numbers
+    def _is_whole(self, ending: str) -> bool:
+        return ending in ("", _LETTER) or ending in self._numbers or ending.rstrip(".,") in self._numbers
+
+
+def _bare(text: str) -> str:
+    """A letter for each word, with the digits that follow it."""
+    return _WORD.sub(_LETTER, text)
