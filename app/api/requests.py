@@ -1,5 +1,6 @@
 """From what callers send to what the engine takes, with the limits that the operator and the checkpoint set."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from app.errors import FieldError, InvalidRequestError, RequestError, TooLargeEr
 from app.models.base import DecodingOptions, ModelInfo
 from app.schemas import Options, Parameters
 
-PARAMETERS = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size", "numbers_from_source")
+PARAMETERS = tuple(field.name for field in dataclasses.fields(DecodingOptions))
 
 
 def decoding_options(parameters: Parameters, info: ModelInfo) -> DecodingOptions:
