@@ -77,7 +77,9 @@ class Parameters(Sent):
         None, ge=0, le=100, description="No sequence of so many tokens occurs twice; 0 allows all."
     )
     numbers_from_source: bool | None = Field(
-        None, description="Write no number in digits but those of the text, each as a whole and in its own form."
+        None,
+        description="Write no number in digits but those of the text, each as a whole and in its own form. Digits of names "
+        "(Q1) are free.",
     )
 
 

@@ -10,7 +10,7 @@ learned from (`decisive`): a slightly biased estimate at little more than half t
 
 A step draws first whether it generates or copies, and then the token. That choice counts as a part of the sample, so
 log p(y) is log(gate softmax(y)) or log((1 - gate) attention on y): the expectation is the same, and the output layer,
-most of the arithmetic, is computed for the few tokens that are generated and not for the many that are copied.
+most of the arithmetic, is computed for the tokens that are generated and not for those that are copied.
 """
 
 from collections.abc import Sequence
