@@ -1,8 +1,9 @@
 """Numbers in digits are written as the source has them, or not at all.
 
 A search that is held to its source may only begin, go on and end a number in such a way that the whole of it stands
-there: 15 is not in 15,000, nor 20 in 2022. Digits are those of ASCII. Digits that follow a letter (G7, Q1) belong to a
-name and are free in a summary; in a source they count as its numbers. What a number is said of is not looked at.
+there: 15 is not in 15,000, nor 20 in 2022. Digits that follow a letter belong to a name, which stands there as a whole
+too: Q1 is not in FQ1. The digits of a name may be written as a number, but not the other way round. Digits and letters
+are those of ASCII, in either case. What a number is said of is not looked at.
 """
 
 import re
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor
 
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
-_UNFINISHED = re.compile(r"[0-9]+(?:[.,][0-9]+)*[.,]?\Z")  # the next token may go on with it
-_WITHIN = re.compile(r"[0-9.,]+")
+_NUMBER_OR_NAME = re.compile(rf"[A-Za-z]*{_NUMBER.pattern}")
+_UNFINISHED = re.compile(rf"{_NUMBER_OR_NAME.pattern}[.,]?\Z")  # the next token may go on with it
+_ENDING = re.compile(rf"{_UNFINISHED.pattern}|[a-z]+\Z")
+_WITHIN = re.compile(r"[a-z0-9.,]+")
 _GOING_ON = re.compile(r"[0-9.,]")
-_WORD = re.compile(r"[A-Za-z]+[0-9]*")
-_LETTER = "a"  # what is left of a word where only its numbers count
+_OTHER_WORD = "A"  # texts are lower-cased: no name begins with it
 
 
 class Numerals:
@@ -27,7 +29,7 @@ class Numerals:
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
-        self.pieces = tuple(piece or " " for piece in pieces)  # the end token ends a number too
+        self.pieces = tuple(piece.lower() or " " for piece in pieces)  # the end token ends a number too
         tokens = range(len(pieces))
         self.digits = tuple(token for token in tokens if _NUMBER.search(self.pieces[token]))
         self.going_on = tuple(token for token in tokens if _GOING_ON.match(self.pieces[token]))
@@ -37,22 +39,22 @@ class Numerals:
         return "".join(self.pieces[token] for token in tokens)
 
     def ending(self, tokens: Sequence[int]) -> str:
-        """The number that these tokens end with, which the next one may go on with; a letter after a word; else ""."""
+        """The number, the name or the word that these tokens end with, which the next one may go on with; else ""."""
         start = len(tokens)
         while start and tokens[start - 1] in self._within:
             start -= 1
-        text = _bare(self.text(tokens[max(start - 1, 0) :]))
-        found = _UNFINISHED.search(text)
-        return found.group() if found else _LETTER if text.endswith(_LETTER) else ""
+        found = _ENDING.search(self.text(tokens[max(start - 1, 0) :]))
+        return found.group() if found else ""
 
     def numbers(self, source: Sequence[int], part: range) -> set[str]:
-        """The numbers of a part of a source; one that is cut at its edge belongs to it as a whole."""
+        """The numbers of a part of a source and the names that have any; what is cut at its edge belongs to it too."""
         start, end = part.start, part.stop
         while start > 0 and source[start] in self._within:
             start -= 1
         while end < len(source) and source[end] in self._within:
             end += 1
-        return set(_NUMBER.findall(self.text(source[start:end])))
+        text = self.text(source[start:end])
+        return {*_NUMBER.findall(text), *_NUMBER_OR_NAME.findall(text)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class SourceNumbers:
     def after(self, tokens: Sequence[int]) -> Next:
         """What may be written after these tokens."""
         ending = self._numerals.ending(tokens)
+        if ending.isalpha() and ending not in self._beginnings:
+            ending = _OTHER_WORD  # most words: what may follow is worked out once for all of them
         if ending not in self._known:
             self._known[ending] = self._next(ending)
         return self._known[ending]
@@ -88,8 +92,9 @@ class SourceNumbers:
 
     def _next(self, ending: str) -> Next:
         numerals = self._numerals
+        has_begun = ending and not ending.isalpha()
         going_on = frozenset(
-            token for token in numerals.going_on if ending and ending + numerals.pieces[token] in self._beginnings
+            token for token in numerals.going_on if has_begun and ending + numerals.pieces[token] in self._beginnings
         )
         if self._is_whole(ending):
             wrong = [token for token in numerals.digits if not self._is_possible(ending + numerals.pieces[token])]
@@ -101,17 +106,11 @@ class SourceNumbers:
 
     def _is_possible(self, written: str) -> bool:
         """Whether every number in there is one of the source's; the last one may lack its end."""
-        written = _bare(written)
         last = _UNFINISHED.search(written)
         before = written[: last.start()] if last else written
-        if not all(number in self._numbers for number in _NUMBER.findall(before)):
+        if not all(number in self._numbers for number in _NUMBER_OR_NAME.findall(before)):
             return False
         return not last or last.group() in self._beginnings or self._is_whole(last.group())
 
     def _is_whole(self, ending: str) -> bool:
-        return ending in ("", _LETTER) or ending in self._numbers or ending.rstrip(".,") in self._numbers
-
-
-def _bare(text: str) -> str:
-    """A letter for each word, with the digits that follow it."""
-    return _WORD.sub(_LETTER, text)
+        return not ending or ending.isalpha() or ending in self._numbers or ending.rstrip(".,") in self._numbers

@@ -78,8 +78,8 @@ class Parameters(Sent):
     )
     numbers_from_source: bool | None = Field(
         None,
-        description="Write no number in digits but those of the text, each as a whole and in its own form. Digits of "
-        "names (Q1) are free.",
+        description="Write no number in digits, and no name with digits (Q1), but those of the text, each as a whole "
+        "and in its own form.",
     )
 
 

@@ -41,7 +41,7 @@ class DecodingOptions:
     """How one request's summary is searched for; names are those of Hugging Face `generate`.
 
     `max_length` counts summary tokens, the end token not included. `numbers_from_source`, which that library has not,
-    writes no number in digits but those of the source; digits of names (Q1) are free.
+    writes no number in digits, and no name with digits (Q1), but those of the source.
     """
 
     num_beams: int = 4
