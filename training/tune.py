@@ -105,10 +105,14 @@ def tune(
     with Engine(model, max_rows=max_rows, max_queue=QUEUE) as engine:
 
         @cache
-        def tried(options: DecodingOptions) -> Trial:
+        def different(options: DecodingOptions) -> Trial:
             trial = attempt(engine, pairs, options)
             log.tried(trial)
             return trial
+
+        def tried(options: DecodingOptions) -> Trial:
+            greedy = options.num_beams == 1  # which ranks nothing, so that a penalty changes nothing
+            return different(replace(options, length_penalty=1.0) if greedy else options)
 
         search = exhaust if every else climb
         best = tried(search(model.info.defaults, grid, lambda options: tried(options).mean))
