@@ -72,6 +72,9 @@ def run(
         float, typer.Option(help="Share of the loss that is the measure (ROUGE) itself; to fine-tune with.")
     ] = 0.0,
     samples: Annotated[int, typer.Option(min=2, help="Summaries to draw for each source, with --risk.")] = 8,
+    risk_beams: Annotated[
+        int, typer.Option(min=0, max=16, help="With --risk: rank what a beam so wide finds, instead of samples.")
+    ] = 0,
     longer: Annotated[float, typer.Option(help="Share of the sources that get unrelated text appended.")] = 0.0,
     start_from: Annotated[
         Path | None, typer.Option(help="A checkpoint to go on from: its weights, vocabulary and sizes.")
@@ -118,6 +121,7 @@ def run(
         attention_weight=attention_weight,
         risk_share=risk,
         samples=samples,
+        risk_beams=risk_beams,
         longer_share=longer,
         max_source=max_source,
         validate_every=validate_every,

@@ -1,6 +1,7 @@
 """What a training step makes smaller: the references' negative log-likelihood, and what is added to it."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from app.models.lstm.network import Decoded, Memory, Seq2Seq, State
 from app.models.lstm.tokenizer import PAD
+from training import beam
 from training.data import Batch
 from training.loss import copy_loss
 from training.risk import Reward, Samples, advantages, decisive, sample, take, without_ends
@@ -25,13 +27,15 @@ class Objective:
     attention_weight: every target token that occurs in the source adds that many times the negative logarithm of the
         attention on its occurrences, whether the token is copied or generated; so do the tokens of samples.
     reward, risk_share, samples: that share of the loss is the expected reward's (`training.risk`), with so many
-        samples of at most `longest` tokens for each source.
+        samples of at most `longest` tokens for each source; or, with `beams`, that of the hypotheses of a beam so wide
+        (`training.beam`).
     """
 
     dtype: torch.dtype
     attention_weight: float = 0.0
     risk_share: float = 0.0
     samples: int = 0
+    beams: int = 0
     longest: int = 32
     reward: Reward | None = None
 
@@ -41,7 +45,10 @@ class Objective:
         likelihood, unseen = self._read(model, memory, state, batch.inputs, batch.targets)
         loss = likelihood + self.attention_weight * unseen
         if self.reward is not None:
-            risk = self._risk(model, batch, memory, state, generator)
+            if self.beams:
+                risk = self._ranking(model, batch, memory, state)
+            else:
+                risk = self._risk(model, batch, memory, state, generator)
             loss = (1 - self.risk_share) * loss + self.risk_share * risk
         return loss, likelihood.detach(), int((batch.targets != PAD).sum())
 
@@ -67,9 +74,15 @@ class Objective:
         return torch.autocast(tokens.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def _read(
-        self, model: Seq2Seq, memory: Memory, state: State, inputs: Tensor, targets: Tensor
+        self,
+        model: Seq2Seq,
+        memory: Memory,
+        state: State,
+        inputs: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Summed loss of the targets (B, T), and that of the attention on them."""
+        """Summed loss of the targets (B, T), each row's times its weight (B,), and that of the attention on them."""
         decoded, matches, copied = self._decode(model, memory, state, inputs, targets)
         real = targets != PAD  # (B, T)
         loss = copy_loss(
@@ -80,6 +93,7 @@ class Objective:
             copied[real],
             targets[real],
             self.dtype,
+            None if weights is None else weights.unsqueeze(1).expand_as(copied)[real],
         )
         return loss, _unseen(copied[matches & real])
 
@@ -125,16 +139,43 @@ class Objective:
         texts = without_ends(samples.targets)
         groups = [texts[start : start + self.samples] for start in range(0, len(texts), self.samples)]
         weights = advantages(self.reward(without_ends(batch.targets), groups)).to(copies.device) / self.samples
-        count = math.ceil(_DECISIVE * self.samples)
-        chosen, weights = decisive(weights, count), weights.flatten()
         total = torch.zeros((), device=copies.device)
-        lengths = (samples.targets != PAD).sum(1)  # (B K)
-        for rows in chosen[lengths[chosen].argsort()].chunk(_GROUPS):  # of like length: little padding is computed
-            end, read = int(lengths[rows].max()), take(memory, state, rows // self.samples)
+        for rows, end, share in _groups(samples.targets, weights):
             own = Samples(*(field[rows, :end] for field in samples))
-            loss, unseen = self._read_samples(model, *read, own, weights[rows])
-            total = total + loss + self.attention_weight / count * unseen
+            read = take(memory, state, rows // self.samples)
+            loss, unseen = self._read_samples(model, *read, own, weights.flatten()[rows])
+            total = total + loss + self.attention_weight * share * unseen
         return total
+
+    def _ranking(self, model: Seq2Seq, batch: Batch, memory: Memory, state: State) -> Tensor:
+        assert self.reward is not None
+        model.eval()
+        with self._autocast(batch.source):
+            found = beam.search(model, *model.encode(batch.source, batch.lengths), self.beams, self.longest)
+        model.train()
+        texts = without_ends(found.targets)
+        groups = [texts[start : start + self.beams] for start in range(0, len(texts), self.beams)]
+        rewards = self.reward(without_ends(batch.targets), groups).to(found.scores.device)
+        weights = beam.weights(found.scores, rewards, (found.targets != PAD).sum(1).view_as(rewards))
+        total = torch.zeros((), device=found.scores.device)
+        for rows, end, share in _groups(found.targets, weights):
+            read = take(memory, state, rows // self.beams)
+            own = found.inputs[rows, :end], found.targets[rows, :end]
+            loss, unseen = self._read(model, *read, *own, weights.flatten()[rows])
+            total = total + loss + self.attention_weight * share * unseen
+        return total
+
+
+def _groups(targets: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, int, float]]:
+    """The decisive ones of K summaries for each of B sources, in groups of like length: little padding is computed.
+
+    targets (B K, T), weights (B, K) -> rows of them, their greatest length, and what one of a source's is of all.
+    """
+    count = math.ceil(_DECISIVE * weights.shape[1])
+    lengths = (targets != PAD).sum(1)  # (B K)
+    chosen = decisive(weights, count)
+    for rows in chosen[lengths[chosen].argsort()].chunk(_GROUPS):
+        yield rows, int(lengths[rows].max()), 1 / count
 
 
 def _unseen(attention: Tensor) -> Tensor:

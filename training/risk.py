@@ -26,7 +26,7 @@ from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 from training.evaluation.rouge import MEASURES
 from training.evaluation.writing import writing
 
-_WORTH_MOVING = 0.8  # rows that go on are moved together when fewer than this share of those computed are left
+WORTH_MOVING = 0.8  # rows that go on are moved together when fewer than this share of those computed are left
 
 
 class Reward:
@@ -88,7 +88,7 @@ def sample(model: Seq2Seq, memory: Memory, state: State, longest: int, generator
         live &= chosen != END
         if not bool(live.any()):
             break
-        if int(live.sum()) < _WORTH_MOVING * len(rows):
+        if int(live.sum()) < WORTH_MOVING * len(rows):
             rows, (memory, state) = rows[live], take(memory, state, live)
     tokens = tokens[:, : step + 2]
     inputs, targets = torch.where(tokens[:, :-1] == END, PAD, tokens[:, :-1]), tokens[:, 1:]

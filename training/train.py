@@ -37,6 +37,7 @@ class TrainingConfig:
     decay_share: the last part of the steps, in which the learning rate falls to zero; before, it is constant.
     attention_weight: how much attention is drawn to the target's own words in the source (`Objective`).
     risk_share, samples: part of the loss that is the measure itself; summaries drawn for each source to estimate it.
+    risk_beams: width of the beam whose hypotheses are ranked by the measure instead; 0 draws samples.
     longer_share: part of the sources that get unrelated text appended, up to `max_source` tokens.
     workers: threads that share a batch, each on one core; 0 is one for each core of a CPU, and one for a GPU.
     """
@@ -53,6 +54,7 @@ class TrainingConfig:
     attention_weight: float = 0.0
     risk_share: float = 0.0
     samples: int = 0
+    risk_beams: int = 0
     longer_share: float = 0.0
     max_source: int = 400
     workers: int = 0
@@ -143,7 +145,7 @@ class Trainer:
         )
         reward = Reward(Tokenizer.load(run / "tokenizer.json"), card.language) if config.risk_share else None
         self.objective = Objective(
-            self.dtype, config.attention_weight, config.risk_share, config.samples, reward=reward
+            self.dtype, config.attention_weight, config.risk_share, config.samples, config.risk_beams, reward=reward
         )
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True

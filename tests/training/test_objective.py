@@ -59,7 +59,8 @@ def learn(model: Seq2Seq, objective: Objective, batch: Batch, steps: int) -> Non
     model.eval()
 
 
-def test_training_on_the_measure_alone_prefers_what_the_measure_prefers() -> None:
+@pytest.mark.parametrize("way", [{"samples": 16}, {"beams": 4}])
+def test_training_on_the_measure_alone_prefers_what_the_measure_prefers(way: dict[str, int]) -> None:
     source = "the old bridge was closed"
     good, bad = batch_of([(source, "bridge")] * 4), batch_of([(source, "old")] * 4)
     model, likelihood = model_of(), Objective(torch.float32)
@@ -69,7 +70,7 @@ def test_training_on_the_measure_alone_prefers_what_the_measure_prefers() -> Non
 
     learn(model, likelihood, batch_of([(source, "bridge"), (source, "old")] * 2), steps=40)
     assert abs(preference()) < 1, "both are as likely"
-    measure = Objective(torch.float32, risk_share=1.0, samples=16, longest=3, reward=Reward(trained_tokenizer(), "en"))
+    measure = Objective(torch.float32, risk_share=1.0, longest=3, reward=Reward(trained_tokenizer(), "en"), **way)
     before = measure.regret(model, good).item()
     learn(model, measure, good, steps=30)
     assert preference() > 3
