@@ -40,7 +40,8 @@ def search(model: Seq2Seq, memory: Memory, state: State, width: int, longest: in
     found = [_Found(width) for _ in range(sources)]
     going = list(range(sources))  # those that are computed: all that are searched on, and some that are not
     memory, state = take(memory, state, torch.arange(sources, device=device).repeat_interleave(width))
-    totals = torch.full((sources, width), -torch.inf, device=device).index_fill_(1, torch.tensor([0], device=device), 0)
+    totals = torch.full((sources, width), -torch.inf, device=device)
+    totals[:, 0] = 0.0
     tokens = torch.full((sources, width, 1), START, device=device)
     for length in range(1, longest + 2):
         decoded = model.decode(tokens[:, :, -1].reshape(-1, 1), memory, state)
@@ -71,7 +72,7 @@ def search(model: Seq2Seq, memory: Memory, state: State, width: int, longest: in
     return _together(found, device)
 
 
-def weights(scores: Tensor, rewards: Tensor, lengths: Tensor) -> Tensor:
+def ranking(scores: Tensor, rewards: Tensor, lengths: Tensor) -> Tensor:
     """What each log-likelihood counts: (B, K), as are all. Rewards are taken in units of their standard deviation."""
     shares = torch.softmax(scores / TEMPERATURE, dim=1)
     differences = rewards - (shares * rewards).sum(1, keepdim=True)
@@ -112,6 +113,5 @@ def _together(found: list[_Found], device: torch.device) -> Hypotheses:
     summaries = [torch.tensor(summary) for one in found for _, summary in one.best]
     targets = pad_sequence(summaries, batch_first=True, padding_value=PAD).to(device)  # (B K, T)
     starts = torch.full((len(targets), 1), START, device=device)
-    inputs = torch.cat([starts, targets[:, :-1]], dim=1)
-    inputs = torch.where((inputs == END) | (targets == PAD), PAD, inputs)
+    inputs = torch.cat([starts, targets[:, :-1]], dim=1).masked_fill(targets == PAD, PAD)
     return Hypotheses(inputs, targets, torch.tensor([[score for score, _ in one.best] for one in found], device=device))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from app.models.lstm.network import Decoded, Memory, Seq2Seq, State
 from app.models.lstm.tokenizer import PAD
-from training import beam
+from training.beam import Hypotheses, ranking, search
 from training.data import Batch
 from training.loss import copy_loss
 from training.risk import Reward, Samples, advantages, decisive, sample, take, without_ends
@@ -45,10 +45,7 @@ class Objective:
         likelihood, unseen = self._read(model, memory, state, batch.inputs, batch.targets)
         loss = likelihood + self.attention_weight * unseen
         if self.reward is not None:
-            if self.beams:
-                risk = self._ranking(model, batch, memory, state)
-            else:
-                risk = self._risk(model, batch, memory, state, generator)
+            risk = self._risk(model, batch, memory, state, generator)
             loss = (1 - self.risk_share) * loss + self.risk_share * risk
         return loss, likelihood.detach(), int((batch.targets != PAD).sum())
 
@@ -130,40 +127,34 @@ class Objective:
 
     def _risk(self, model: Seq2Seq, batch: Batch, memory: Memory, state: State, generator: torch.Generator) -> Tensor:
         assert self.reward is not None
-        model.eval()  # what is drawn comes from the model as it will be served
+        count = self.beams or self.samples
+        model.eval()  # what is written comes from the model as it will be served
         with torch.no_grad(), self._autocast(batch.source):
-            copies = torch.arange(len(batch.lengths), device=batch.source.device).repeat_interleave(self.samples)
-            served = take(*model.encode(batch.source, batch.lengths), copies)
-            samples = sample(model, *served, self.longest, generator)  # (B K, T)
+            written = self._write(model, *model.encode(batch.source, batch.lengths), generator)  # (B K, T)
         model.train()
-        texts = without_ends(samples.targets)
-        groups = [texts[start : start + self.samples] for start in range(0, len(texts), self.samples)]
-        weights = advantages(self.reward(without_ends(batch.targets), groups)).to(copies.device) / self.samples
-        total = torch.zeros((), device=copies.device)
-        for rows, end, share in _groups(samples.targets, weights):
-            own = Samples(*(field[rows, :end] for field in samples))
-            read = take(memory, state, rows // self.samples)
-            loss, unseen = self._read_samples(model, *read, own, weights.flatten()[rows])
+        texts = without_ends(written.targets)
+        groups = [texts[start : start + count] for start in range(0, len(texts), count)]
+        rewards = self.reward(without_ends(batch.targets), groups).to(memory.ids.device)  # (B, K)
+        if isinstance(written, Hypotheses):
+            weights = ranking(written.scores, rewards, (written.targets != PAD).sum(1).view_as(rewards))
+        else:
+            weights = advantages(rewards) / count
+        total = torch.zeros((), device=memory.ids.device)
+        for rows, end, share in _groups(written.targets, weights):
+            read, own = take(memory, state, rows // count), weights.flatten()[rows]
+            if isinstance(written, Hypotheses):
+                loss, unseen = self._read(model, *read, written.inputs[rows, :end], written.targets[rows, :end], own)
+            else:
+                loss, unseen = self._read_samples(model, *read, Samples(*(field[rows, :end] for field in written)), own)
             total = total + loss + self.attention_weight * share * unseen
         return total
 
-    def _ranking(self, model: Seq2Seq, batch: Batch, memory: Memory, state: State) -> Tensor:
-        assert self.reward is not None
-        model.eval()
-        with self._autocast(batch.source):
-            found = beam.search(model, *model.encode(batch.source, batch.lengths), self.beams, self.longest)
-        model.train()
-        texts = without_ends(found.targets)
-        groups = [texts[start : start + self.beams] for start in range(0, len(texts), self.beams)]
-        rewards = self.reward(without_ends(batch.targets), groups).to(found.scores.device)
-        weights = beam.weights(found.scores, rewards, (found.targets != PAD).sum(1).view_as(rewards))
-        total = torch.zeros((), device=found.scores.device)
-        for rows, end, share in _groups(found.targets, weights):
-            read = take(memory, state, rows // self.beams)
-            own = found.inputs[rows, :end], found.targets[rows, :end]
-            loss, unseen = self._read(model, *read, *own, weights.flatten()[rows])
-            total = total + loss + self.attention_weight * share * unseen
-        return total
+    def _write(self, model: Seq2Seq, memory: Memory, state: State, generator: torch.Generator) -> Hypotheses | Samples:
+        """K summaries for each of B sources: what a beam finds, or samples."""
+        if self.beams:
+            return search(model, memory, state, self.beams, self.longest)
+        copies = torch.arange(len(memory.ids), device=memory.ids.device).repeat_interleave(self.samples)
+        return sample(model, *take(memory, state, copies), self.longest, generator)
 
 
 def _groups(targets: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, int, float]]:

@@ -73,6 +73,6 @@ def test_weights_are_the_gradient_of_the_expected_reward(seed: int) -> None:
     likelihoods = (scores * lengths).requires_grad_()
     expected = (torch.softmax(likelihoods / lengths / beam.TEMPERATURE, dim=1) * rewards).sum()
     (gradient,) = torch.autograd.grad(expected, likelihoods)
-    weights = beam.weights(scores, rewards, lengths)
+    weights = beam.ranking(scores, rewards, lengths)
     unit = float(gradient.abs().max() / weights.abs().max())
     torch.testing.assert_close(unit * weights, gradient, atol=1e-5, rtol=1e-4)
