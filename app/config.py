@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     model_store: Path = Field(Path("model_store"), description="Folder of checkpoints.")
     model: str = Field("news-en", min_length=1, description="Name of the default checkpoint.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Arithmetic of the model.")
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        "auto", description="Arithmetic of the model; auto is the fastest that the processor has."
+    )
     max_rows: int | None = Field(
         None, ge=LOWEST_MAX_ROWS, le=4096, description="Live decoder rows, beams count; 64 on CPU, 256 on a GPU."
     )

@@ -19,7 +19,7 @@ from app.api.openapi import DESCRIPTION
 from app.api.problems import answer_error
 from app.api.service import Service
 from app.config import Settings
-from app.engine.engine import Engine
+from app.engine.engine import Engine, threads_for
 from app.errors import RequestError
 from app.metrics import Metrics, PrometheusObserver
 from app.models import registry
@@ -97,12 +97,13 @@ def load_store(service: Service) -> None:
 
 def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
     settings, info = service.settings, model.info
-    default_rows = ROWS_ON_CPU if info.device == "cpu" else ROWS_ON_GPU
+    max_rows = settings.max_rows or (ROWS_ON_CPU if info.device == "cpu" else ROWS_ON_GPU)
     return Engine(
         model,
-        max_rows=settings.max_rows or default_rows,
+        max_rows=max_rows,
         max_queue=settings.max_queue,
         observer=PrometheusObserver(service.metrics, info.name),
+        threads=threads_for(info.device, max_rows),
     )
 
 

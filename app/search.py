@@ -5,7 +5,7 @@ whole batch in one go, and hands each search its own answers (`advance`). Beyond
 Python over its own numbers, so nothing in it can depend on who shares the batch.
 
 - Candidates of a row: `argmax` for a beam of one, else the best `2 * num_beams`, found by a `topk` whose K is the same
-  for every row of a model. Equal values are ordered by the lower token id.
+  for every row of a model. Equal values are ordered by the lower column.
 - Blocking (suppressed tokens, `min_length`, repeated n-grams, numbers that the source has not) removes candidates and
   never renormalises: what is recorded, summed and reported are the model's raw log-probabilities.
 - A number that has begun is written to its end, even where that repeats an n-gram; a part of one is taken off a summary
@@ -21,28 +21,28 @@ Python over its own numbers, so nothing in it can depend on who shares the batch
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from app.models.base import DecodingOptions, Special
+from app.models.base import Candidates, DecodingOptions, Special
 from app.numerals import SourceNumbers
 
 # The smallest normal float32 as a logarithm: what a given token counts that the model cannot write at all.
 LOWEST_LOG_PROBABILITY = math.log(torch.finfo(torch.float32).tiny)
 
-Candidate = tuple[int, float]  # token id, raw log-probability
+Candidate = tuple[int, float]  # column, raw log-probability
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a search wants to know of one row: its best `count` tokens, or the log-probability of the `wanted` one.
+    """What a search wants to know of one row: its best `count` columns, or the log-probability of the `wanted` one.
 
-    Banned are a few tokens, and those that would write a wrong number: (any,) ids, on the host.
+    Banned are a few columns, and those that would write a wrong number: (any,), on the host.
     """
 
     count: int = 1
@@ -114,10 +114,17 @@ class Search(ABC):
 class BeamSearch(Search):
     """Beam search; a beam of one is greedy search. With `numbers`, none but these are written."""
 
-    def __init__(self, options: DecodingOptions, special: Special, numbers: SourceNumbers | None = None) -> None:
+    def __init__(
+        self,
+        options: DecodingOptions,
+        special: Special,
+        candidates: Candidates,
+        numbers: SourceNumbers | None = None,
+    ) -> None:
         self.width = options.num_beams
         self._options = options
         self._special = special
+        self._candidates = candidates
         self._numbers = numbers
         self._length = 0
         self._live = [Hypothesis()]
@@ -131,11 +138,14 @@ class BeamSearch(Search):
 
     def _ask(self, tokens: Sequence[int]) -> Ask:
         count = 1 if self.width == 1 else 2 * self.width
+        banned = banned_tokens(tokens, self._options, self._special)
         if self._numbers is None:
-            return Ask(count, banned_tokens(tokens, self._options, self._special))
+            return Ask(count, self._columns(banned))
         following = self._numbers.after(tokens)
-        banned = set(banned_tokens(tokens, self._options, self._special)) - following.going_on
-        return Ask(count, tuple(banned), following.wrong)
+        return Ask(count, self._columns(set(banned) - following.going_on), following.wrong)
+
+    def _columns(self, tokens: Collection[int]) -> tuple[int, ...]:
+        return tuple(self._candidates.columns(tokens)) if tokens else ()
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         ranked = self._rank(answers)
@@ -149,13 +159,19 @@ class BeamSearch(Search):
         return self._grow(grown)
 
     def _rank(self, answers: Sequence[Answer]) -> list["_Choice"]:
-        """Every extension of every live hypothesis, the best `2 * width`; ties by row, then by token id."""
+        """Every extension of every live hypothesis, the best `2 * width`; ties by row, then by column."""
         choices = [
-            _Choice(-(sum(hypothesis.log_probabilities) + log_probability), row, token, log_probability)
-            for row, (hypothesis, answer) in enumerate(zip(self._live, answers, strict=True))
-            for token, log_probability in answer.candidates
+            (-(total + log_probability), row, column, log_probability)
+            for row, (total, answer) in enumerate(zip(self._totals(), answers, strict=True))
+            for column, log_probability in answer.candidates
         ]
-        return sorted(choices)[: 2 * self.width]
+        return [
+            _Choice(row, self._candidates.token(column), log_probability)
+            for _, row, column, log_probability in sorted(choices)[: 2 * self.width]
+        ]
+
+    def _totals(self) -> list[float]:
+        return [sum(hypothesis.log_probabilities) for hypothesis in self._live]
 
     def _end(self, choices: Sequence["_Choice"]) -> None:
         ended = [self._live[choice.row].ended(choice.log_probability) for choice in choices]
@@ -183,11 +199,9 @@ class BeamSearch(Search):
         return penalised_score(hypothesis.scored, self._options.length_penalty)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Choice:
-    """One extension of one live hypothesis; sorts best first."""
+class _Choice(NamedTuple):
+    """One extension of one live hypothesis."""
 
-    cost: float
     row: int
     token: int
     log_probability: float
@@ -198,8 +212,10 @@ class ForcedDecoding(Search):
 
     width = 1
 
-    def __init__(self, given: Sequence[int], special: Special) -> None:
+    def __init__(self, given: Sequence[int], special: Special, candidates: Candidates) -> None:
+        """candidates: have every token that is given."""
         self._given = tuple(given)
+        self._wanted = candidates.columns([*given, special.end])
         self._special = special
         self._hypothesis = Hypothesis()
 
@@ -208,15 +224,15 @@ class ForcedDecoding(Search):
         return [tokens[-1] if tokens else self._special.start]
 
     def asks(self) -> list[Ask]:
-        position = len(self._hypothesis.tokens)
-        return [Ask(wanted=self._given[position] if position < len(self._given) else self._special.end)]
+        return [Ask(wanted=self._wanted[len(self._hypothesis.tokens)])]
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
-        ((token, log_probability),) = answers[0].candidates
+        ((_, log_probability),) = answers[0].candidates
         log_probability = max(log_probability, LOWEST_LOG_PROBABILITY)
         if len(self._hypothesis.tokens) == len(self._given):
             self.found = Found(self._hypothesis.ended(log_probability), "given")
             return []
+        token = self._given[len(self._hypothesis.tokens)]
         self._hypothesis = self._hypothesis.extended(token, log_probability, row=0)
         return [0]
 
@@ -244,86 +260,87 @@ def repeated_ngram_tokens(tokens: Sequence[int], size: int) -> tuple[int, ...]:
 class CandidateSelector:
     """Reads what every search asks off one step's log-probabilities, with a single copy to the host."""
 
-    def __init__(self, special: Special, max_beams: int) -> None:
-        self._suppressed = special.suppressed
+    def __init__(self, suppressed: Sequence[int], max_beams: int) -> None:
+        """suppressed: columns that are never written."""
+        self._suppressed = torch.tensor(suppressed, dtype=torch.long)
         # One more than the widest beam needs: it shows whether equal values reach across the boundary.
         self._count = 2 * max_beams + 1
 
     def select(self, log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
-        """log_probabilities: (rows, vocabulary), raw; one ask and one answer for each row."""
-        scores = self._blocked(log_probabilities, asks)
+        """log_probabilities: (rows, columns), raw, overwritten; one ask and one answer for each row."""
         forced = [row for row, ask in enumerate(asks) if ask.wanted is not None]
         greedy = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count == 1]
         beams = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count > 1]
-        readings = [
-            *([_read_wanted(log_probabilities, forced, asks)] if forced else []),
-            *([_read_best(scores, greedy)] if greedy else []),
-            *([_read_top(scores, beams, min(self._count, scores.shape[1]))] if beams else []),
-        ]
-        peaks, candidates = _to_host(log_probabilities.amax(1), readings)
+        peaks = log_probabilities.amax(1)
+        readings = [_read_wanted(log_probabilities, forced, asks)] if forced else []
+        scores = self._block(log_probabilities, asks)
+        if greedy:
+            readings.append(_read_best(scores, greedy))
+        if beams:
+            readings.append(_read_top(scores, beams, min(self._count, scores.shape[1])))
+        highest, candidates = _to_host(peaks, readings)
         for row in beams:
             if _reaches_across(candidates[row], asks[row].count) and len(candidates[row]) < scores.shape[1]:
                 candidates[row] = _sorted_candidates(scores[row], asks[row].count)
         return [
-            Answer(_ordered(candidates[row], asks[row]), broken=not -math.inf < peaks[row] < math.inf)
+            Answer(_ordered(candidates[row], asks[row]), broken=not -math.inf < highest[row] < math.inf)
             for row in range(len(asks))
         ]
 
-    def _blocked(self, log_probabilities: Tensor, asks: Sequence[Ask]) -> Tensor:
-        """A copy in which whatever a row may not write is minus infinity."""
-        device = log_probabilities.device
-        suppressed = torch.tensor(self._suppressed, dtype=torch.long, device=device)
-        scores = log_probabilities.index_fill(1, suppressed, -math.inf)
-        pairs = [(row, token) for row, ask in enumerate(asks) for token in ask.banned]
-        if pairs:
-            rows, tokens = torch.tensor(pairs, device=device).unbind(1)
-            scores[rows, tokens] = -math.inf
-        wrong = [(row, ask.wrong_numbers) for row, ask in enumerate(asks) if ask.wrong_numbers is not None]
-        if wrong:
-            lengths = torch.tensor([len(tokens) for _, tokens in wrong])
-            rows = torch.tensor([row for row, _ in wrong]).repeat_interleave(lengths)
-            scores[rows.to(device), torch.cat([tokens for _, tokens in wrong]).to(device)] = -math.inf
+    def _block(self, scores: Tensor, asks: Sequence[Ask]) -> Tensor:
+        """Make whatever a row may not write minus infinity."""
+        if len(self._suppressed):
+            scores.index_fill_(1, self._suppressed.to(scores.device), -math.inf)
+        width = scores.shape[1]
+        blocked = torch.tensor([row * width + column for row, ask in enumerate(asks) for column in ask.banned])
+        wrong = [ask.wrong_numbers + row * width for row, ask in enumerate(asks) if ask.wrong_numbers is not None]
+        places = torch.cat([blocked.long(), *wrong])
+        if len(places):
+            scores.view(-1).index_fill_(0, places.to(scores.device), -math.inf)
         return scores
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Candidates of some rows, still on the device. ids, values: (len(rows), any)."""
+    """Candidates of some rows, still on the device. columns, values: (len(rows), any)."""
 
     rows: list[int]
-    ids: Tensor
+    columns: Tensor
     values: Tensor
 
 
 def _read_wanted(log_probabilities: Tensor, rows: list[int], asks: Sequence[Ask]) -> _Reading:
-    ids = torch.tensor([[asks[row].wanted] for row in rows], device=log_probabilities.device)
-    return _Reading(rows, ids, log_probabilities[rows].gather(1, ids))
+    columns = torch.tensor([[asks[row].wanted] for row in rows], device=log_probabilities.device)
+    return _Reading(rows, columns, _taken(log_probabilities, rows).gather(1, columns))
 
 
 def _read_best(scores: Tensor, rows: list[int]) -> _Reading:
-    chosen = scores[rows]
-    ids = chosen.argmax(1, keepdim=True)  # the first, that is the lowest id, of equals
-    return _Reading(rows, ids, chosen.gather(1, ids))
+    values, columns = _taken(scores, rows).max(1, keepdim=True)  # the first of equals
+    return _Reading(rows, columns, values)
 
 
 def _read_top(scores: Tensor, rows: list[int], count: int) -> _Reading:
-    values, ids = scores[rows].topk(count, dim=1)  # equals come in any order: the host puts them right
-    return _Reading(rows, ids, values)
+    values, columns = _taken(scores, rows).topk(count, dim=1)  # equals come in any order: the host puts them right
+    return _Reading(rows, columns, values)
+
+
+def _taken(scores: Tensor, rows: list[int]) -> Tensor:
+    return scores if len(rows) == len(scores) else scores[rows]
 
 
 def _to_host(peaks: Tensor, readings: Sequence[_Reading]) -> tuple[list[float], dict[int, list[Candidate]]]:
-    """float64 holds float32 values and token ids alike exactly, so that one copy carries both."""
-    tensors = [peaks, *(tensor for reading in readings for tensor in (reading.ids, reading.values))]
+    """float64 holds float32 values and columns alike exactly, so that one copy carries both."""
+    tensors = [peaks, *(tensor for reading in readings for tensor in (reading.columns, reading.values))]
     numbers: Iterator[float] = iter(torch.cat([tensor.reshape(-1).double() for tensor in tensors]).tolist())
     peak_values = list(islice(numbers, len(peaks)))
     candidates = {}
     for reading in readings:
-        width = reading.ids.shape[1]
-        ids = list(islice(numbers, reading.ids.numel()))
+        width = reading.columns.shape[1]
+        columns = list(map(int, islice(numbers, reading.columns.numel())))
         values = list(islice(numbers, reading.values.numel()))
         for number, row in enumerate(reading.rows):
             part = slice(number * width, (number + 1) * width)
-            candidates[row] = [(int(token), value) for token, value in zip(ids[part], values[part], strict=True)]
+            candidates[row] = list(zip(columns[part], values[part], strict=True))
     return peak_values, candidates
 
 
@@ -333,13 +350,15 @@ def _reaches_across(candidates: Sequence[Candidate], count: int) -> bool:
 
 
 def _sorted_candidates(scores: Tensor, count: int) -> list[Candidate]:
-    """The same, the slow and exact way: equals stay in the order of their ids. scores: (vocabulary,)."""
-    values, ids = scores.sort(descending=True, stable=True)
-    return list(zip(ids[:count].tolist(), values[:count].tolist(), strict=True))
+    """The same, the slow and exact way: equals stay in the order of their columns. scores: (columns,)."""
+    values, columns = scores.sort(descending=True, stable=True)
+    return list(zip(columns[:count].tolist(), values[:count].tolist(), strict=True))
 
 
 def _ordered(candidates: Sequence[Candidate], ask: Ask) -> tuple[Candidate, ...]:
     if ask.wanted is not None:
         return tuple(candidates)
-    possible = [(token, value) for token, value in candidates if value > -math.inf]
+    possible = [(column, value) for column, value in candidates if value > -math.inf]
+    if ask.count == 1:
+        return tuple(possible)
     return tuple(sorted(possible, key=lambda candidate: (-candidate[1], candidate[0]))[: ask.count])

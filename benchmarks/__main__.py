@@ -8,7 +8,7 @@ import typer
 from benchmarks import company, throughput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
 
 
 @app.command(name="throughput")

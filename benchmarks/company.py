@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.engine.engine import Engine
+from app.engine.engine import Engine, threads_for
 from app.engine.request import Summary, SummaryRequest
 from app.models.base import DecodingOptions
 from app.models.registry import load
@@ -79,6 +79,7 @@ def compare(one: Sequence[Summary], other: Sequence[Summary]) -> Comparison:
 def measure(store: Path, name: str, count: int, precision: str, max_rows: int, seed: int) -> Comparison:
     """Load the checkpoint and compare `count` texts alone with the same texts in company."""
     model = load(store, name, precision=precision)
-    with Engine(model, max_rows=max_rows, max_queue=2 * count) as engine:
+    threads = threads_for(model.info.device, max_rows)
+    with Engine(model, max_rows=max_rows, max_queue=2 * count, threads=threads) as engine:
         requests = requests_for(mixed_texts(count), model.info.defaults, seed)
         return compare(alone(engine, requests), in_company(engine, requests, seed))

@@ -4,6 +4,9 @@ import os
 
 from hypothesis import settings
 
+# As the service's own threads do, kernels use one core: those that use all are slow beside other work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 for name in [name for name in os.environ if name.startswith("PRECIS_")]:
     del os.environ[name]
 

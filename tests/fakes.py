@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 
 from app.models.base import (
+    Candidates,
     DecoderState,
     DecodingOptions,
     Limits,
     Memory,
     ModelInfo,
     Seq2SeqModel,
+    Shared,
     Span,
     Special,
     StepOutput,
@@ -109,9 +111,16 @@ class Gate:
                 self._allowed -= 1
 
 
+SHARED = Shared(range(len(VOCABULARY)))
+
+
 @dataclass(frozen=True, slots=True)
 class FakeMemory(Memory):
     source: Source
+
+    @property
+    def candidates(self) -> Candidates:
+        return Candidates(SHARED)
 
     @property
     def source_tokens(self) -> int:
@@ -212,7 +221,12 @@ class FakeModel(Seq2SeqModel):
     def pieces(self) -> tuple[str, ...]:
         return tuple(f" {word}" for word in VOCABULARY)
 
-    def encode(self, sources: Sequence[Sequence[int]]) -> list[Memory]:
+    @property
+    def shared(self) -> Shared:
+        return SHARED
+
+    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
+        assert not given or len(given) == len(sources)
         batch = [tuple(source) for source in sources]
         assert all(batch), "an encoder pass needs tokens"
         self.encodings.append(batch)

@@ -34,7 +34,7 @@ def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> 
         ("port", "-1"),
         ("device", "tpu"),
         ("device", "cuda:"),
-        ("precision", "int8"),
+        ("precision", "int4"),
         ("max_rows", "7"),
         ("max_queue", "0"),
         ("max_batch_texts", "0"),

@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from app.api.service import Service
 from app.config import Settings
+from app.engine.engine import threads_for
 from app.errors import CheckpointError
 from app.main import build_engine, create_app
 from app.metrics import Metrics
@@ -153,6 +154,7 @@ def test_rows_depend_on_the_device_unless_they_are_chosen(device: str, chosen: i
     service.metrics = metrics
     model = FakeModel(fake_info(device=device))
     service.add(build_engine(model, service))
-    eventually(lambda: model.states)
-    assert len(model.states[0].slots) == rows
+    threads = threads_for(device, rows)
+    eventually(lambda: len(model.states) == threads)
+    assert [len(state.slots) for state in model.states] == [rows // threads] * threads
     service.engines["fake"].drain(0)

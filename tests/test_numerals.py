@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.models.base import DecodingOptions, Special
+from app.models.base import Candidates, DecodingOptions, Shared, Special
 from app.numerals import Numerals, SourceNumbers
 from app.search import BeamSearch, CandidateSelector
 
@@ -15,6 +15,7 @@ PIECES = ("", "", " the", "s", " ", ",", ".", *"0123456789", " 1", " 2", " 15", 
 START, END = 0, 1
 SPECIAL = Special(start=START, end=END, suppressed=(START,))
 NUMERALS = Numerals(PIECES)
+CANDIDATES = Candidates(Shared(range(len(PIECES))))
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 NAME = re.compile(r"[A-Za-z]+\d+(?:[.,]\d+)*")
 DIGITS = {piece for piece in PIECES if re.search(r"\d", piece)}
@@ -26,7 +27,7 @@ def tokens(*pieces: str) -> list[int]:
 
 def numbers_of(*pieces: str) -> SourceNumbers:
     source = tokens(*pieces)
-    return SourceNumbers(NUMERALS, NUMERALS.numbers(source, range(len(source))))
+    return SourceNumbers(NUMERALS, NUMERALS.numbers(source, range(len(source))), CANDIDATES)
 
 
 def allowed_after(numbers: SourceNumbers, *written: str) -> set[str]:
@@ -36,7 +37,10 @@ def allowed_after(numbers: SourceNumbers, *written: str) -> set[str]:
 
 def found(numbers: SourceNumbers | None, options: DecodingOptions, seed: int) -> tuple[int, ...]:
     """What a search finds in a random distribution over few tokens, most of which have digits."""
-    search, selector = BeamSearch(options, SPECIAL, numbers), CandidateSelector(SPECIAL, max_beams=4)
+    search, selector = (
+        BeamSearch(options, SPECIAL, CANDIDATES, numbers),
+        CandidateSelector(SPECIAL.suppressed, max_beams=4),
+    )
     generator = torch.Generator().manual_seed(seed)
     while search.found is None:
         asks = search.asks()
@@ -47,7 +51,10 @@ def found(numbers: SourceNumbers | None, options: DecodingOptions, seed: int) ->
 
 def write(numbers: SourceNumbers, options: DecodingOptions, *wanted: str) -> list[str]:
     """What a greedy search writes whose model wants these pieces, one after the other, then the end."""
-    search, selector = BeamSearch(options, SPECIAL, numbers), CandidateSelector(SPECIAL, max_beams=1)
+    search, selector = (
+        BeamSearch(options, SPECIAL, CANDIDATES, numbers),
+        CandidateSelector(SPECIAL.suppressed, max_beams=1),
+    )
     for token in [*tokens(*wanted), END]:
         logits = torch.zeros(1, len(PIECES))
         logits[0, token] = 9
@@ -73,12 +80,25 @@ def write(numbers: SourceNumbers, options: DecodingOptions, *wanted: str) -> lis
 def test_every_number_of_a_summary_is_a_number_of_its_source(
     source: list[int], options: DecodingOptions, seed: int
 ) -> None:
-    numbers = SourceNumbers(NUMERALS, NUMERALS.numbers(source, range(len(source))))
+    numbers = SourceNumbers(NUMERALS, NUMERALS.numbers(source, range(len(source))), CANDIDATES)
     written, known = (
         "".join(PIECES[token] or " " for token in some) for some in (found(numbers, options, seed), source)
     )
     assert set(NUMBER.findall(written)) <= set(NUMBER.findall(known))
     assert set(NAME.findall(written.lower())) <= set(NAME.findall(known.lower()))
+
+
+@given(st.lists(st.sampled_from(range(2, len(PIECES))), max_size=12), st.sets(st.sampled_from(range(2, len(PIECES)))))
+@settings(deadline=None)
+def test_the_same_is_wrong_whatever_can_be_written_besides(source: list[int], left: set[int]) -> None:
+    """Candidates in another order, some of them missing: the columns are others, the tokens are the same."""
+    whole = SourceNumbers(NUMERALS, NUMERALS.numbers(source, range(len(source))), CANDIDATES)
+    shared = [token for token in range(len(PIECES) - 1, 0, -1) if token not in left]
+    candidates = Candidates(Shared(shared), sorted(left - {2}))
+    part = SourceNumbers(NUMERALS, NUMERALS.numbers(source, range(len(source))), candidates)
+    for written in ([], tokens("Q"), tokens(" 1"), tokens(" the"), tokens(" 20"), tokens(" 2", ",")):
+        wrong = {candidates.token(column) for column in part.after(written).wrong.tolist()}
+        assert wrong == set(whole.after(written).wrong.tolist()) & {*shared, *(left - {2})}
 
 
 def test_without_the_source_numbers_are_invented() -> None:

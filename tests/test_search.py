@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from app.models.base import DecodingOptions, Special
+from app.models.base import Candidates, DecodingOptions, Shared, Special
 from app.search import (
     LOWEST_LOG_PROBABILITY,
     Answer,
@@ -27,6 +27,7 @@ from app.search import (
 START, END = 0, 1
 SPECIAL = Special(start=START, end=END, suppressed=(START,))
 WIDEST = 8
+CANDIDATES = Candidates(Shared(range(200)))  # a token stands in its own column
 Distribution = Callable[[tuple[int, ...]], Tensor]  # summary so far -> (vocabulary,) log-probabilities
 
 
@@ -43,7 +44,7 @@ def random_distribution(seed: int, vocabulary: int, steps: int = 0) -> Distribut
 
 def run(searches: Sequence[Search], distributions: Sequence[Distribution]) -> list[Found]:
     """Decode all of them together, as the worker does; slots are simulated by the prefixes that they hold."""
-    selector = CandidateSelector(SPECIAL, WIDEST)
+    selector = CandidateSelector(SPECIAL.suppressed, WIDEST)
     slots: list[list[tuple[int, ...]]] = [[()] * search.width for search in searches]
     while any(search.found is None for search in searches):
         live = [number for number, search in enumerate(searches) if search.found is None]
@@ -62,7 +63,7 @@ def run(searches: Sequence[Search], distributions: Sequence[Distribution]) -> li
 
 
 def decode(options: DecodingOptions, distribution: Distribution) -> Found:
-    return run([BeamSearch(options, SPECIAL)], [distribution])[0]
+    return run([BeamSearch(options, SPECIAL, CANDIDATES)], [distribution])[0]
 
 
 def greedy_reference(options: DecodingOptions, distribution: Distribution) -> tuple[tuple[int, ...], bool]:
@@ -175,7 +176,7 @@ def test_a_row_keeps_its_own_options_and_result_in_a_mixed_batch(
     mixed: list[tuple[int, DecodingOptions, int]],
 ) -> None:
     distributions = [random_distribution(seed, 40, steps) for seed, _, steps in mixed]
-    together = run([BeamSearch(options, SPECIAL) for _, options, _ in mixed], distributions)
+    together = run([BeamSearch(options, SPECIAL, CANDIDATES) for _, options, _ in mixed], distributions)
     alone = [decode(options, distribution) for (_, options, _), distribution in zip(mixed, distributions, strict=True)]
     assert together == alone
     for (_, options, _), found in zip(mixed, together, strict=True):
@@ -219,8 +220,8 @@ def test_a_row_whose_tokens_are_all_blocked_is_cut_where_it_stands() -> None:
         found = decode(DecodingOptions(beams, max_length=5, no_repeat_ngram_size=1), only_two)
         assert (found.hypothesis.tokens, found.finish_reason) == ((2,), "length")
     nothing = Special(start=START, end=END, suppressed=(2,))
-    search = BeamSearch(DecodingOptions(2), nothing)
-    search.advance(CandidateSelector(nothing, 2).select(only_two(())[None], search.asks()))
+    search = BeamSearch(DecodingOptions(2), nothing, CANDIDATES)
+    search.advance(CandidateSelector(nothing.suppressed, 2).select(only_two(())[None], search.asks()))
     assert search.found is not None
     assert search.found.hypothesis.tokens == ()
 
@@ -230,19 +231,19 @@ def test_a_row_without_a_distribution_is_broken_and_its_neighbours_are_not(bad: 
     scores = torch.randn(3, 20).log_softmax(1)
     scores[1, 7] = bad
     for ask in (Ask(), Ask(4), Ask(banned=(7,)), Ask(wanted=3)):
-        answers = CandidateSelector(SPECIAL, 4).select(scores, [ask] * 3)
+        answers = CandidateSelector(SPECIAL.suppressed, 4).select(scores.clone(), [ask] * 3)
         assert [answer.broken for answer in answers] == [False, True, False]
 
 
 @given(st.integers(1, 8), st.integers(0, 2**20), st.integers(1, 3))
 @settings(deadline=None)
-def test_equal_candidates_come_in_the_order_of_their_ids(beams: int, seed: int, levels: int) -> None:
+def test_equal_candidates_come_in_the_order_of_their_columns(beams: int, seed: int, levels: int) -> None:
     values = torch.randint(-levels, 0, (200,), generator=torch.Generator().manual_seed(seed)).float()
     values[START] = 0.0
     expected = sorted(range(1, 200), key=lambda token: (-float(values[token]), token))
-    (answer,) = CandidateSelector(SPECIAL, WIDEST).select(values[None], [Ask(2 * beams)])
+    (answer,) = CandidateSelector(SPECIAL.suppressed, WIDEST).select(values[None], [Ask(2 * beams)])
     assert [token for token, _ in answer.candidates] == expected[: 2 * beams]
-    (greedy,) = CandidateSelector(SPECIAL, WIDEST).select(values[None], [Ask()])
+    (greedy,) = CandidateSelector(SPECIAL.suppressed, WIDEST).select(values[None], [Ask()])
     assert greedy.candidates == answer.candidates[:1]
 
 
@@ -250,8 +251,10 @@ def test_equal_candidates_come_in_the_order_of_their_ids(beams: int, seed: int, 
 @settings(deadline=None)
 def test_a_given_summary_is_scored_token_by_token_with_its_end(seed: int, tokens: list[int]) -> None:
     distribution = random_distribution(seed, 10)
-    beside = BeamSearch(DecodingOptions(3, max_length=4), SPECIAL)
-    found, _ = run([ForcedDecoding(tokens, SPECIAL), beside], [distribution, random_distribution(seed + 1, 10)])
+    beside = BeamSearch(DecodingOptions(3, max_length=4), SPECIAL, CANDIDATES)
+    found, _ = run(
+        [ForcedDecoding(tokens, SPECIAL, CANDIDATES), beside], [distribution, random_distribution(seed + 1, 10)]
+    )
     sequence = (*tokens, END)
     assert found.finish_reason == "given"
     assert found.hypothesis.tokens == tuple(tokens)
@@ -261,12 +264,12 @@ def test_a_given_summary_is_scored_token_by_token_with_its_end(seed: int, tokens
 
 
 def test_a_given_token_that_the_model_cannot_write_counts_a_finite_number() -> None:
-    found = run([ForcedDecoding([2], SPECIAL)], [lambda _: torch.tensor([-math.inf, -0.1, -math.inf])])[0]
+    found = run([ForcedDecoding([2], SPECIAL, CANDIDATES)], [lambda _: torch.tensor([-math.inf, -0.1, -math.inf])])[0]
     assert found.hypothesis.log_probabilities == (LOWEST_LOG_PROBABILITY,)
 
 
 def test_the_rows_of_a_hypothesis_are_those_that_wrote_its_tokens() -> None:
-    search = BeamSearch(DecodingOptions(2, max_length=2), SPECIAL)
+    search = BeamSearch(DecodingOptions(2, max_length=2), SPECIAL, CANDIDATES)
     search.advance([Answer(((2, -1.0), (3, -2.0), (END, -9.0)))])
     parents = search.advance([Answer(((2, -8.0),)), Answer(((4, -0.1), (5, -0.2)))])
     assert parents == [1, 1]
@@ -284,7 +287,7 @@ def test_exactly_the_tokens_that_repeat_an_ngram_are_banned(tokens: list[int], s
 
 
 def test_a_beam_stops_when_enough_have_ended_and_no_live_one_is_better() -> None:
-    search = BeamSearch(DecodingOptions(2, max_length=9), SPECIAL)
+    search = BeamSearch(DecodingOptions(2, max_length=9), SPECIAL, CANDIDATES)
     search.advance([Answer(((END, -0.5), (2, -0.6), (3, -3.0)))])
     assert search.found is None, "one of two has ended: a better one may follow"
     search.advance([Answer(((END, -0.01), (2, -5.0))), Answer(((2, -5.0), (3, -6.0)))])

@@ -8,12 +8,13 @@ import typer
 
 from app.errors import PrecisError
 from app.models.base import DecodingOptions, Limits
-from app.models.checkpoint import read_json
+from app.models.checkpoint import read_json, sha256
 from app.models.lstm.network import NetworkConfig
 from app.models.registry import load
+from training.data import Packed
 from training.evaluation import report
 from training.evaluation.run import Plan, evaluate
-from training.export import Card, describe
+from training.export import Card, describe, frequent_tokens
 from training.picture import attend, draw
 from training.prepare import prepare, read_all
 from training.train import Trainer, TrainingConfig
@@ -213,6 +214,9 @@ def publish_command(
     store: Store = Path("model_store"),
     card: Annotated[Path | None, typer.Option(help="Its model card, in Markdown.")] = None,
     description: str | None = None,
+    frequent_from: Annotated[
+        Path | None, typer.Option(help="A run's folder: the tokens that its summaries most often hold.")
+    ] = None,
     num_beams: Annotated[int | None, typer.Option(min=1, max=MAX_BEAMS, help="Default, as are the next.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1)] = None,
     min_length: Annotated[int | None, typer.Option(min=0)] = None,
@@ -226,6 +230,7 @@ def publish_command(
         store / name,
         None if card is None else card.read_text(encoding="utf-8"),
         description,
+        None if frequent_from is None else _frequent_of(frequent_from, source),
         num_beams=num_beams,
         max_length=max_length,
         min_length=min_length,
@@ -235,6 +240,14 @@ def publish_command(
     )
     info = load(store, name).info
     print(f"{store / name}: {info.digest}, {info.defaults}")
+
+
+def _frequent_of(run: Path, source: Path) -> list[int]:
+    """From the training pairs of a prepared run with the checkpoint's own vocabulary."""
+    if sha256(run / "tokenizer.json") != sha256(source / "tokenizer.json"):
+        raise ValueError(f"{run} was prepared with another vocabulary than that of {source}")
+    size = read_json(source / "config.json")["network"]["vocabulary_size"]
+    return frequent_tokens(Packed.load(run / "train.npz").summary_ids, size)
 
 
 @app.command(name="picture")

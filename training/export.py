@@ -4,18 +4,24 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from app.models.base import DecodingOptions, Limits
 from app.models.checkpoint import publish, read_json, verify
+from app.models.lstm.family import FREQUENT_FILE
 from app.models.lstm.network import Seq2Seq
+from app.models.lstm.tokenizer import END, PAD, START
+
+FREQUENT_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +35,22 @@ class Card:
     readme: str
 
 
-def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card) -> None:
+def frequent_tokens(summaries: NDArray[np.uint16], vocabulary_size: int, count: int = FREQUENT_TOKENS) -> list[int]:
+    """The tokens that end, and most often occur in, the summaries that were trained on: what every row may write.
+
+    The tokens of its own source are added to them (Jean et al. 2015, section 3.2; Nallapati et al. 2016, section 2.2).
+    """
+    counts = np.bincount(summaries, minlength=vocabulary_size)
+    counts[[PAD, START]] = 0
+    counts[END] = len(summaries) + 1
+    order = np.argsort(-counts, kind="stable")[:count]
+    return [int(token) for token in order if token not in (PAD, START)]
+
+
+def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card, frequent: Sequence[int]) -> None:
     """Write `target` whole or not at all; weights in half precision."""
     with _draft_of(target) as draft:
+        _write_frequent(draft, frequent)
         weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
         save_file(weights, draft / "model.safetensors")
         shutil.copyfile(tokenizer, draft / "tokenizer.json")
@@ -47,7 +66,12 @@ def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card) -> None:
 
 
 def describe(
-    source: Path, target: Path, readme: str | None = None, description: str | None = None, **decoding: float | None
+    source: Path,
+    target: Path,
+    readme: str | None = None,
+    description: str | None = None,
+    frequent: Sequence[int] | None = None,
+    **decoding: float | None,
 ) -> None:
     """Publish the checkpoint `source` as `target` (which may be the same) with another card and other defaults.
 
@@ -58,14 +82,21 @@ def describe(
     config["description"] = config["description"] if description is None else description
     config["decoding"] |= {name: value for name, value in decoding.items() if value is not None}
     with _draft_of(target) as draft:
-        for name in ("model.safetensors", "tokenizer.json"):
-            shutil.copyfile(source / name, draft / name)
+        for name in ("model.safetensors", "tokenizer.json", FREQUENT_FILE):
+            if (source / name).exists():
+                shutil.copyfile(source / name, draft / name)
+        if frequent is not None:
+            _write_frequent(draft, frequent)
         _write(draft, config, (source / "README.md").read_text(encoding="utf-8") if readme is None else readme)
 
 
 def _write(draft: Path, config: dict[str, Any], readme: str) -> None:
     (draft / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (draft / "README.md").write_text(readme, encoding="utf-8")
+
+
+def _write_frequent(draft: Path, frequent: Sequence[int]) -> None:
+    (draft / FREQUENT_FILE).write_text(json.dumps(list(frequent), separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 @contextmanager

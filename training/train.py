@@ -20,7 +20,7 @@ from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import Tokenizer
 from training.curves import draw
 from training.data import Batch, Packed, collate, lengthen, plan_epoch
-from training.export import Card, export
+from training.export import Card, export, frequent_tokens
 from training.objective import Objective
 from training.risk import Reward
 from training.workers import Workers
@@ -131,6 +131,7 @@ class Trainer:
     ) -> None:
         self.run, self.config, self.target, self.card = run, config, target, card
         self.training, self.validation = Packed.load(run / "train.npz"), Packed.load(run / "valid.npz")
+        self.frequent = frequent_tokens(self.training.summary_ids, config.network.vocabulary_size)
         if config.longer_share:
             self.training = lengthen(self.training, config.longer_share, config.max_source, config.seed)
         self.device = choose_device(config.device)
@@ -227,7 +228,7 @@ class Trainer:
         print(f"step {self.step}: validation loss {loss:.4f}", flush=True)
         if loss < self.best:
             self.best = loss
-            export(self.model, self.run / "tokenizer.json", self.target, self.card)
+            export(self.model, self.run / "tokenizer.json", self.target, self.card, self.frequent)
 
     def _save(self) -> None:
         state = {

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from app.engine.engine import Engine
+from app.engine.engine import Engine, threads_for
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions, Seq2SeqModel
 from training.data import Pair
@@ -102,7 +102,7 @@ def tune(
     """
     if not pairs:
         raise ValueError("there is no row to tune on")
-    with Engine(model, max_rows=max_rows, max_queue=QUEUE) as engine:
+    with Engine(model, max_rows=max_rows, max_queue=QUEUE, threads=threads_for(model.info.device, max_rows)) as engine:
 
         @cache
         def different(options: DecodingOptions) -> Trial:

@@ -10,8 +10,9 @@ from itertools import chain
 
 from app.engine.job import Decoded, Job
 from app.engine.observer import EngineObserver
+from app.engine.scheduler import passes
 from app.engine.trail import AttentionTrail
-from app.models.base import Memory, Seq2SeqModel, StepOutput
+from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
 from app.search import BeamSearch, CandidateSelector, ForcedDecoding, Found, Search
 
@@ -37,28 +38,27 @@ class RunningBatch:
     ) -> None:
         self._model = model
         self._state = model.open(capacity)
-        self._selector = CandidateSelector(model.info.special, model.info.limits.max_beams)
+        shared = Candidates(model.shared)
+        self._selector = CandidateSelector(shared.columns(model.info.special.suppressed), model.info.limits.max_beams)
         self._numerals = Numerals(model.pieces)
         self._observer = observer
         self._clock = clock
         self._running: dict[Job, _Running] = {}
 
     def join(self, newcomers: Sequence[tuple[Job, list[int]]]) -> list[Outcome]:
-        """Encode these jobs in one pass and start decoding them. Returns those that cannot be encoded."""
-        if not newcomers:
-            return []
-        joined = self._clock()
-        by_length = sorted(newcomers, key=lambda newcomer: newcomer[0].tokens)
-        memories = self._encode([job for job, _ in by_length])
-        seconds = self._clock() - joined
-        for job, slots in by_length:
-            if job in memories:
-                self._state.join(slots, memories[job])
-                self._running[job] = self._started(job, slots, joined, seconds)
-        self._observer.encoded(
-            sum(job.tokens for job, _ in by_length), by_length[-1][0].tokens * len(by_length), seconds
-        )
-        return [(job, None) for job, _ in by_length if job not in memories]
+        """Encode these jobs and start decoding them. Returns those that cannot be encoded."""
+        slots = dict(newcomers)
+        failed: list[Outcome] = []
+        for jobs in passes(list(slots)):
+            joined = self._clock()
+            memories = self._encode(jobs)
+            seconds = self._clock() - joined
+            for job, memory in memories.items():
+                self._state.join(slots[job], memory)
+                self._running[job] = self._started(job, slots[job], memory, joined, seconds)
+            self._observer.encoded(sum(job.tokens for job in jobs), jobs[-1].tokens * len(jobs), seconds)
+            failed += [(job, None) for job in jobs if job not in memories]
+        return failed
 
     def step(self) -> list[Outcome]:
         """Advance every live row by one token. Returns the jobs that are over, which have left."""
@@ -82,7 +82,8 @@ class RunningBatch:
     def _encode(self, jobs: Sequence[Job]) -> dict[Job, Memory]:
         """The memories of all that can be encoded: together, or each on its own when the pass fails."""
         try:
-            return dict(zip(jobs, self._model.encode([job.source for job in jobs]), strict=True))
+            given = [job.given.ids if job.given else () for job in jobs]
+            return dict(zip(jobs, self._model.encode([job.source for job in jobs], given), strict=True))
         except Exception:
             if len(jobs) == 1:
                 return {}
@@ -131,15 +132,15 @@ class RunningBatch:
         ticket.first_token_seen = True
         self._observer.first_token(self._clock() - ticket.submitted)
 
-    def _started(self, job: Job, slots: list[int], joined: float, encode_seconds: float) -> _Running:
+    def _started(self, job: Job, slots: list[int], memory: Memory, joined: float, encode_seconds: float) -> _Running:
         trail = AttentionTrail(job.source) if job.ticket.plan.request.attention else None
-        return _Running(job, slots, self._search(job), trail, joined, encode_seconds)
+        return _Running(job, slots, self._search(job, memory.candidates), trail, joined, encode_seconds)
 
-    def _search(self, job: Job) -> Search:
+    def _search(self, job: Job, candidates: Candidates) -> Search:
         options, special = job.ticket.plan.request.options, self._model.info.special
         if job.given:
-            return ForcedDecoding(job.given.ids, special)
+            return ForcedDecoding(job.given.ids, special, candidates)
         if not options.numbers_from_source:
-            return BeamSearch(options, special)
+            return BeamSearch(options, special, candidates)
         numbers = self._numerals.numbers(job.ticket.plan.source.ids, job.part)
-        return BeamSearch(options, special, SourceNumbers(self._numerals, numbers))
+        return BeamSearch(options, special, candidates, SourceNumbers(self._numerals, numbers, candidates))

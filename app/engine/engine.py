@@ -8,6 +8,7 @@ engine.drain(grace=30)
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -21,11 +22,14 @@ from app.engine.worker import Worker
 from app.errors import DrainingError, ModelFailedError, OverloadedError, RequestError, TooLargeError
 from app.models.base import ModelInfo, Seq2SeqModel
 
+MOST_THREADS = 8  # they share one interpreter
+FEWEST_ROWS = 8  # of a thread
+
 logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """One model, one worker thread, one bounded queue."""
+    """One model, one worker, one bounded queue."""
 
     def __init__(
         self,
@@ -35,14 +39,16 @@ class Engine:
         max_queue: int,
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
+        threads: int = 1,
     ) -> None:
-        if max_rows < 1 or max_queue < 1:
-            raise ValueError("an engine needs at least one row and room for one text")
+        """threads: that run the model, each with an equal share of the rows; one where there is a GPU."""
+        if max_rows < threads or threads < 1 or max_queue < 1:
+            raise ValueError("an engine needs at least one row for each thread and room for one text")
         self._model = model
-        self._max_rows = max_rows
+        self._most_beams = max_rows // threads
         self._observer = observer or EngineObserver()
         self._clock = clock
-        self._worker = Worker(model, max_rows, max_queue, self._observer, clock)
+        self._worker = Worker(model, max_rows, max_queue, self._observer, clock, threads)
 
     @property
     def info(self) -> ModelInfo:
@@ -97,7 +103,7 @@ class Engine:
 
     def _plan(self, request: SummaryRequest, submitted: float) -> Ticket | RequestError:
         try:
-            return Ticket(plan(self._model, request, self._max_rows), submitted, self._observer.cancelled)
+            return Ticket(plan(self._model, request, self._most_beams), submitted, self._observer.cancelled)
         except RequestError as error:
             return error
         except Exception as error:  # a tokenizer's failure belongs to its text alone
@@ -107,6 +113,13 @@ class Engine:
     def _tell_refused(self, reason: str, texts: int) -> None:
         for _ in range(texts):
             self._observer.refused(reason)
+
+
+def threads_for(device: str, max_rows: int) -> int:
+    """How many threads should run a model: on a CPU one for each core that may be used, as far as beams fit in."""
+    if device != "cpu":
+        return 1
+    return max(1, min(len(os.sched_getaffinity(0)), MOST_THREADS, max_rows // FEWEST_ROWS))
 
 
 def _failed(error: RequestError) -> Future[Summary]:

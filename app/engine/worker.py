@@ -1,11 +1,13 @@
-"""The worker: one thread that owns the device, and the lock between it and those who submit.
+"""The worker: the threads that own the device, and the lock between them and those who submit.
 
-It loops: let go of whoever left, take joiners, encode them, step every live row once, answer those who finished. With
-nothing to do it sleeps on a condition.
+A thread loops: let go of whoever left, take joiners, encode them, step every live row once, answer those who finished.
+With nothing to do it sleeps on a condition. A GPU has one thread. On a CPU there is one for each core (a lane), with
+rows of its own and kernels that use that core alone: a kernel over several cores is as slow as the busiest of them,
+and waits for all of them some hundred times in a step.
 
-When the model raises, or the thread itself dies, nobody can say whose fault it was. Decoding is deterministic, so
-every job that was live simply runs again from its source, half of them at a time, and the halves are halved until the
-guilty one stands alone. A thread that died is replaced.
+When the model raises, or a thread itself dies, nobody can say whose fault it was. Decoding is deterministic, so every
+job that was live in its lane simply runs again from its source, half of them at a time, and the halves are halved
+until the guilty one stands alone. A thread that died is replaced.
 """
 
 import logging
@@ -41,31 +43,32 @@ class Worker:
         max_queue: int,
         observer: EngineObserver,
         clock: Callable[[], float],
+        threads: int = 1,
     ) -> None:
         self._model = model
         self._observer = observer
         self._clock = clock
-        self._scheduler: Scheduler[Job] = Scheduler(max_rows, max_queue)
+        self._scheduler: Scheduler[Job] = Scheduler(max_rows, max_queue, lanes=threads)
         self._changed = threading.Condition()  # guards everything below, and the scheduler
-        self._outbox: deque[Outcome] = deque()  # jobs that have left and are not answered yet
-        self._thread: threading.Thread | None = None
+        self._outboxes: list[deque[Outcome]] = [deque() for _ in range(threads)]  # jobs that have left, to be answered
+        self._threads: list[threading.Thread] = []
         self._draining = self._stopping = False
         self._grace_end = -float("inf")
-        self._beat = clock()
+        self._beats = [clock()] * threads
         self._idle_deaths = 0
 
     @property
     def ready(self) -> bool:
         """Whether new work is accepted and served."""
         with self._changed:
-            stalled = not self._idle and self._clock() - self._beat > STALLED_SECONDS
+            stalled = not self._idle and self._clock() - min(self._beats) > STALLED_SECONDS
             return self._accepting and not stalled
 
     def start(self) -> None:
-        """Start the thread, once."""
+        """Start the threads, once."""
         with self._changed:
-            if self._thread is None and not self._stopping:
-                self._replace_thread()
+            if not self._threads and not self._stopping:
+                self._threads = [self._thread(lane) for lane in range(len(self._beats))]
 
     def check_accepting(self) -> None:
         """Raise unless new work is accepted."""
@@ -94,7 +97,7 @@ class Worker:
             now = self._clock()
             gone = self._scheduler.withdraw(now)
             if self._idle:
-                self._beat = now
+                self._beats = [now] * len(self._beats)
             admitted = self._scheduler.admit(jobs, now)
             waiting, retry_after = self._scheduler.waiting, self._scheduler.retry_after()
             self._changed.notify_all()
@@ -118,17 +121,18 @@ class Worker:
             left = self._scheduler.unfinished()
             self._stopping = True
             self._changed.notify_all()
-            thread = self._thread
+            threads = self._threads
         for job in left:
             job.ticket.fail(DrainingError("The service stopped before this text was summarized.", retry_after=1))
-        if thread and thread is not threading.current_thread():
-            thread.join(STOPPING_SECONDS)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(STOPPING_SECONDS)
 
     # Refusing
 
     @property
     def _alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
 
     @property
     def _accepting(self) -> bool:
@@ -136,7 +140,7 @@ class Worker:
 
     @property
     def _idle(self) -> bool:
-        return self._scheduler.idle and not self._outbox
+        return self._scheduler.idle and not any(self._outboxes)
 
     def _refuse(self, texts: int, waiting: int, retry_after: int) -> None:
         limit = self._scheduler.max_queue
@@ -146,82 +150,89 @@ class Worker:
             )
         raise OverloadedError(f"{waiting} texts wait of at most {limit}, {texts} more do not fit.", retry_after)
 
-    # The thread
+    # The threads
 
-    def _replace_thread(self) -> None:
-        self._thread = threading.Thread(target=self._main, name=f"precis-{self._model.info.name}", daemon=True)
-        self._thread.start()
+    def _thread(self, lane: int) -> threading.Thread:
+        name = f"precis-{self._model.info.name}-{lane}"
+        thread = threading.Thread(target=self._main, args=(lane,), name=name, daemon=True)
+        thread.start()
+        return thread
 
-    def _main(self) -> None:
+    def _main(self, lane: int) -> None:
         try:
+            if self._model.info.device == "cpu":
+                torch.set_num_threads(1)  # that this thread's kernels use
             with torch.inference_mode():
-                self._run()
+                self._run(lane)
         except BaseException as error:  # the one place where the thread itself must not be lost
-            self._recover(error)
+            self._recover(lane, error)
 
-    def _run(self) -> None:
+    def _run(self, lane: int) -> None:
         batch = self._new_batch()
-        self._deliver()
-        while (newcomers := self._next_newcomers(batch)) is not None:
+        self._deliver(lane)
+        while (newcomers := self._next_newcomers(lane, batch)) is not None:
             try:
-                self._finish(batch.join(newcomers))
-                self._finish(batch.step())
+                self._finish(lane, batch.join(newcomers))
+                self._finish(lane, batch.step())
             except Exception as error:
                 _log("a decoder pass failed; its texts run again in smaller groups", error)
                 batch = self._new_batch()
-                self._isolate()
+                self._isolate(lane)
         with self._changed:
-            for job in self._scheduler.live:
+            for job in self._scheduler.live(lane):
                 batch.drop(job)
-                self._scheduler.leave(job)
+                self._scheduler.leave(job, lane)
 
     def _new_batch(self) -> RunningBatch:
-        return RunningBatch(self._model, self._scheduler.max_rows, self._observer, self._clock)
+        return RunningBatch(self._model, self._scheduler.lane_rows, self._observer, self._clock)
 
-    def _next_newcomers(self, batch: RunningBatch) -> list[tuple[Job, list[int]]] | None:
+    def _next_newcomers(self, lane: int, batch: RunningBatch) -> list[tuple[Job, list[int]]] | None:
         """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
         never_joined: list[Job] = []
         joined: list[Job] = []
         try:
             with self._changed:
-                while self._idle and not self._stopping:
+                if not self._scheduler.has_work(lane):
                     self._changed.notify_all()  # whoever drains waits for this
+                while not self._scheduler.has_work(lane) and not self._stopping:
+                    self._beats[lane] = float("inf")
                     self._changed.wait()
                 if self._stopping:
                     return None
-                now = self._beat = self._clock()
+                now = self._beats[lane] = self._clock()
                 never_joined += self._scheduler.withdraw(now)
-                for job in self._scheduler.live:
+                for job in self._scheduler.live(lane):
                     if is_gone(job, now):
                         batch.drop(job)
-                        self._scheduler.leave(job)
+                        self._scheduler.leave(job, lane)
                         joined.append(job)
-                newcomers = self._scheduler.join()
+                newcomers = self._scheduler.join(lane)
                 self._tell_changes()
                 return newcomers
         finally:
             self._expire(never_joined, admitted=False)
             self._expire(joined, admitted=True)
 
-    def _finish(self, outcomes: Sequence[Outcome]) -> None:
+    def _finish(self, lane: int, outcomes: Sequence[Outcome]) -> None:
         """These jobs are over: free their rows, then answer."""
         if not outcomes:
             return
         with self._changed:
             self._idle_deaths = 0
             for job, outcome in outcomes:
-                self._scheduler.leave(job)
-                self._outbox.append((job, outcome))
+                self._scheduler.leave(job, lane)
+                self._outboxes[lane].append((job, outcome))
             self._scheduler.served(len(outcomes), self._clock())
             self._tell_changes()
-        self._deliver()
+        self._deliver(lane)
 
-    def _deliver(self) -> None:
+    def _deliver(self, lane: int) -> None:
         """Answer what is in the outbox. An answer leaves it last, so that a thread's death loses none."""
-        while self._outbox:
-            self._answer(*self._outbox[0])
+        outbox = self._outboxes[lane]
+        while outbox:
+            self._answer(*outbox[0])
             with self._changed:
-                self._outbox.popleft()
+                outbox.popleft()
 
     def _answer(self, job: Job, outcome: Decoded | None) -> None:
         ticket = job.ticket
@@ -248,28 +259,29 @@ class Worker:
             if late and not admitted:
                 self._observer.refused("deadline")
 
-    def _isolate(self) -> None:
+    def _isolate(self, lane: int) -> None:
         """Send everything that was live round again in smaller groups; fail the one that was alone."""
         with self._changed:
-            self._outbox.extend((job, None) for job in self._scheduler.isolate())
+            self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
             self._tell_changes()
-        self._deliver()
+        self._deliver(lane)
 
-    def _recover(self, error: BaseException) -> None:
+    def _recover(self, lane: int, error: BaseException) -> None:
         """The last act of a thread that dies: lose nothing, and start another."""
         _log("the worker died and is replaced", error)
         self._observer.worker_restarted()
         with self._changed:
-            self._idle_deaths = 0 if self._scheduler.live else self._idle_deaths + 1
-            self._outbox.extend((job, None) for job in self._scheduler.isolate())
+            self._idle_deaths = 0 if self._scheduler.live(lane) else self._idle_deaths + 1
+            self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
             if self._stopping:
                 return
             if self._idle_deaths < MAX_IDLE_DEATHS:
-                self._replace_thread()
+                self._threads[lane] = self._thread(lane)
                 return
             self._stopping = True
-            left = [*self._scheduler.unfinished(), *(job for job, _ in self._outbox)]
-            self._outbox.clear()
+            left = [*self._scheduler.unfinished(), *(job for outbox in self._outboxes for job, _ in outbox)]
+            for outbox in self._outboxes:
+                outbox.clear()
             self._changed.notify_all()
         logger.critical("the worker died %d times with nothing to do; this model is given up", MAX_IDLE_DEATHS)
         for job in left:

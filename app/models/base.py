@@ -5,7 +5,7 @@ requests, queues or HTTP; the engine knows nothing of a family but these classes
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -83,13 +83,50 @@ class ModelInfo:
     defaults: DecodingOptions
     card: str  # Markdown
     parameters: int
-    precision: str  # "float32" | "bfloat16"
+    precision: str  # "float32" | "bfloat16" | "int8"
     device: str
     special: Special
 
 
+class Shared:
+    """The tokens that every row of a model can write, in the order of their columns."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens = tokens
+        self.columns: Mapping[int, int] = {token: column for column, token in enumerate(tokens)}
+
+
+class Candidates:
+    """The tokens that the rows of one source can write, one for each column: those of every row, then its own."""
+
+    def __init__(self, shared: Shared, own: Sequence[int] = ()) -> None:
+        self._shared, self._own = shared, tuple(own)
+        self._columns = {token: len(shared.tokens) + number for number, token in enumerate(own)}
+
+    def __len__(self) -> int:
+        return len(self._shared.tokens) + len(self._own)
+
+    def token(self, column: int) -> int:
+        shared = self._shared.tokens
+        return shared[column] if column < len(shared) else self._own[column - len(shared)]
+
+    def column(self, token: int) -> int | None:
+        """None for a token that no row of this source can write."""
+        column = self._shared.columns.get(token)
+        return self._columns.get(token) if column is None else column
+
+    def columns(self, tokens: Iterable[int]) -> list[int]:
+        """Those of the tokens that can be written."""
+        return [column for column in map(self.column, tokens) if column is not None]
+
+
 class Memory(ABC):
     """One encoded source, on the device: whatever the decoder needs of it, opaque to the engine."""
+
+    @property
+    @abstractmethod
+    def candidates(self) -> Candidates:
+        """What its rows can write."""
 
     @property
     @abstractmethod
@@ -101,7 +138,8 @@ class Memory(ABC):
 class StepOutput:
     """One decoder step of the rows that were asked for, in that order; tensors are on the device.
 
-    log_probabilities: (rows, vocabulary) float32, raw: nothing suppressed or blocked yet.
+    log_probabilities: (rows, columns) float32, raw: nothing suppressed or blocked yet. Column c stands for token c of
+        the row's own candidates; beyond them it is minus infinity. The engine may overwrite it.
     attention: (rows, source) float32; columns at and beyond a row's own `source_tokens` are exactly zero.
     copied: (rows,) float32, probability that the step copies at all (1 - generation gate), or None for families
         without a copy mechanism.
@@ -157,9 +195,17 @@ class Seq2SeqModel(ABC):
     def pieces(self) -> Sequence[str]:
         """The text of every token of the vocabulary with the space before it; "" for those that have none."""
 
+    @property
     @abstractmethod
-    def encode(self, sources: Sequence[Sequence[int]]) -> list[Memory]:
-        """One encoder pass over the token ids of several sources. A result never depends on its neighbours."""
+    def shared(self) -> Shared:
+        """What every row can write."""
+
+    @abstractmethod
+    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
+        """One encoder pass over the token ids of several sources. A result never depends on its neighbours.
+
+        given: for each source the tokens of a summary that must be among its candidates; none when left out.
+        """
 
     @abstractmethod
     def open(self, capacity: int) -> DecoderState:

@@ -1,5 +1,6 @@
 """What engine tests share: an engine that is started, drained and checked for leaks, and one text run alone."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,10 +76,11 @@ def running(
     max_queue: int = 1000,
     observer: EngineObserver | None = None,
     clock: Clock | None = None,
+    threads: int = 1,
 ) -> Iterator[Engine]:
     """A started engine; afterwards it is drained, and no slot may be left in use."""
-    clocked = {"clock": clock} if clock else {}
-    engine = Engine(model, max_rows=max_rows, max_queue=max_queue, observer=observer, **clocked)
+    given = clock or time.monotonic
+    engine = Engine(model, max_rows=max_rows, max_queue=max_queue, observer=observer, clock=given, threads=threads)
     engine.start()
     try:
         yield engine

@@ -1,5 +1,6 @@
 """Promises of the engine as its callers see them."""
 
+import os
 import threading
 from concurrent.futures import Future
 from random import Random
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.engine import Engine
+from app.engine.engine import Engine, threads_for
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.errors import DrainingError, InvalidRequestError, ModelFailedError, OverloadedError, TooLargeError
 from app.models.base import DecodingOptions, Span, StepOutput, Tokens
@@ -307,3 +308,20 @@ def test_a_callback_may_submit_again() -> None:
         engine.submit([SummaryRequest("alpha", GREEDY)])[0].add_done_callback(resubmit)
         assert done.wait(PATIENCE)
         assert again[0].result(PATIENCE).text
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "max_rows", "threads"),
+    [("cpu", 2, 64, 2), ("cpu", 64, 64, 8), ("cpu", 4, 16, 2), ("cpu", 4, 8, 1), ("cuda:0", 16, 256, 1)],
+)
+def test_a_cpu_gets_a_thread_for_each_core_as_far_as_beams_fit_in(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, max_rows: int, threads: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert threads_for(device, max_rows) == threads
+
+
+@pytest.mark.parametrize(("rows", "queue", "threads"), [(0, 1, 1), (1, 0, 1), (1, 1, 2), (1, 1, 0)])
+def test_an_engine_has_a_row_for_each_thread_and_room_for_a_text(rows: int, queue: int, threads: int) -> None:
+    with pytest.raises(ValueError, match="at least one row for each thread"):
+        Engine(FakeModel(), max_rows=rows, max_queue=queue, threads=threads)

@@ -11,7 +11,7 @@ import pytest
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.models.base import DecodingOptions
-from app.models.lstm.family import LSTMModel, load
+from app.models.lstm.family import PRECISIONS, LSTMModel, load
 from app.models.lstm.network import NetworkConfig
 from tests.engine.running import assert_same
 from tests.models.lstm.checkpoints import write_checkpoint
@@ -24,15 +24,15 @@ SIZES = NetworkConfig(320)  # the real sizes, but for the vocabulary: kernels ar
 WORDS = " ".join(CORPUS).split()
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LSTMModel:
+@pytest.fixture(scope="module", params=PRECISIONS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LSTMModel:
     folder = write_checkpoint(tmp_path_factory.mktemp("native") / "store", network=SIZES)
-    return load(folder, device="cpu", precision="float32")
+    return load(folder, device="cpu", precision=request.param)
 
 
 @contextmanager
-def started(model: LSTMModel) -> Iterator[Engine]:
-    engine = Engine(model, max_rows=ROWS, max_queue=1000)
+def started(model: LSTMModel, threads: int = 2) -> Iterator[Engine]:
+    engine = Engine(model, max_rows=ROWS, max_queue=1000, threads=threads)
     engine.start()
     try:
         yield engine

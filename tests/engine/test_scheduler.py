@@ -6,8 +6,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.scheduler import LOOK_AHEAD, Scheduler
+from app.engine.scheduler import FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, passes
 
+LOOK_AHEAD = 4
 FOREVER = float("inf")
 
 
@@ -43,16 +44,73 @@ def test_several_jobs_are_admitted_together_or_not_at_all() -> None:
 
 
 def test_a_wide_job_is_overtaken_a_bounded_number_of_times() -> None:
-    scheduler: Scheduler[Job] = Scheduler(max_rows=4, max_queue=100)
+    scheduler: Scheduler[Job] = Scheduler(max_rows=4, max_queue=100, look_ahead=LOOK_AHEAD)
     first, wide = Job(), Job(rows=4)
-    narrow = [Job() for _ in range(3 * LOOK_AHEAD)]
+    narrow = [Job() for _ in range(5 * LOOK_AHEAD)]
     scheduler.admit([first, wide, *narrow], now=0.0)
     order: list[Job] = []
     while wide not in order:
         order += joined(scheduler)
-        scheduler.leave(scheduler.live[0])
-    assert order.index(wide) <= 1 + LOOK_AHEAD
+        scheduler.leave(scheduler.live()[0])
+    assert order.index(wide) <= 1 + 2 * LOOK_AHEAD
     assert order.index(wide) > 1, "narrow jobs may use the rows that a wide one cannot use yet"
+
+
+def test_the_first_joins_with_those_of_like_length_among_the_next() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=4, max_queue=100, look_ahead=6)
+    lengths = [50, 400, 10, 51, 300, 48, 55, 50, 50]
+    jobs = [Job(tokens=length) for length in lengths]
+    scheduler.admit(jobs, now=0.0)
+    assert [job.tokens for job in joined(scheduler)] == [50, 51, 48, 55], "the last two are beyond what is looked at"
+
+
+def test_an_odd_length_is_not_passed_over_for_ever() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=4, max_queue=1000, look_ahead=LOOK_AHEAD)
+    odd = Job(tokens=400)
+    scheduler.admit([Job(), Job(), odd, *(Job() for _ in range(100))], now=0.0)
+    order: list[Job] = []
+    while odd not in order:
+        order += joined(scheduler)
+        for job in scheduler.live():
+            scheduler.leave(job)
+    assert order.index(odd) <= 2 + 2 * LOOK_AHEAD
+
+
+def test_a_lane_at_work_is_not_interrupted_for_a_few_newcomers_unless_they_have_waited() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=9, max_queue=100)
+    scheduler.admit([Job() for _ in range(5)], now=0.0)
+    assert len(joined(scheduler)) == 5, "nothing runs: whoever is there joins at once"
+    scheduler.admit([Job()], now=0.0)
+    assert [len(joined(scheduler)) for _ in range(PATIENCE)] == [0] * (PATIENCE - 1) + [1]
+    scheduler.leave(scheduler.live()[0])
+    scheduler.admit([Job() for _ in range(FEWEST_JOIN)], now=0.0)
+    assert len(joined(scheduler)) == FEWEST_JOIN, "enough for a pass"
+
+
+def test_newcomers_are_encoded_with_those_of_like_length() -> None:
+    jobs = [Job(tokens=length) for length in (90, 5, 30, 4, 91, 29, *[60] * PASS_JOBS)]
+    groups = [[job.tokens for job in group] for group in passes(jobs)]
+    assert groups == [[4, 5, 29, 30, 60, 60, 60, 60], [60, 60, 60, 60, 90, 91]]
+    assert len(groups[0]) == PASS_JOBS
+
+
+def test_jobs_are_shared_out_evenly_among_lanes() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=8, max_queue=100, lanes=2)
+    scheduler.admit([Job() for _ in range(5)], now=0.0)
+    assert [len(scheduler.join(lane)) for lane in (0, 1, 0, 1, 0, 1)] == [1, 2, 2, 0, 0, 0]
+    assert (len(scheduler.live(0)), len(scheduler.live(1)), scheduler.live_rows) == (3, 2, 5)
+
+
+def test_what_breaks_in_one_lane_leaves_the_other_alone() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=8, max_queue=100, lanes=2)
+    scheduler.admit([Job() for _ in range(4)], now=0.0)
+    for lane in (0, 1, 0):
+        scheduler.join(lane)
+    before, broken = scheduler.live(0), scheduler.live(1)
+    assert scheduler.isolate(1) == []
+    assert scheduler.live(0) == before
+    assert scheduler.join(0) == [], "suspects run again in their own lane"
+    assert [job for job, _ in scheduler.join(1)] == broken[:1]
 
 
 def test_a_joining_pass_is_charged_with_its_padding_and_stays_within_its_bound() -> None:
@@ -60,9 +118,8 @@ def test_a_joining_pass_is_charged_with_its_padding_and_stays_within_its_bound()
     jobs = [Job(tokens=10), Job(tokens=10), Job(tokens=15), Job(tokens=100), Job(tokens=1)]
     scheduler.admit(jobs, now=0.0)
     assert joined(scheduler) == jobs[:2]
-    assert joined(scheduler) == jobs[2:3]
+    assert joined(scheduler) == [jobs[2], jobs[4]], "the next with the one that is most like it"
     assert joined(scheduler) == jobs[3:4], "one job alone always joins"
-    assert joined(scheduler) == jobs[4:]
 
 
 def test_whoever_left_or_is_late_is_withdrawn_from_the_queue() -> None:
@@ -138,7 +195,7 @@ def test_a_rest_without_work_does_not_slow_the_measured_rate() -> None:
 )
 @settings(deadline=None)
 def test_every_job_joins_once_in_rows_of_its_own(shapes: list[tuple[int, int]], max_rows: int, random: Random) -> None:
-    scheduler: Scheduler[Job] = Scheduler(max_rows, max_queue=100, max_join_tokens=60)
+    scheduler: Scheduler[Job] = Scheduler(max_rows, max_queue=100, max_join_tokens=60, look_ahead=LOOK_AHEAD)
     jobs = [Job(rows, tokens) for rows, tokens in shapes]
     scheduler.admit(jobs, now=0.0)
     live: dict[Job, list[int]] = {}
@@ -159,5 +216,5 @@ def test_every_job_joins_once_in_rows_of_its_own(shapes: list[tuple[int, int]], 
     assert sorted(map(id, order)) == sorted(map(id, jobs))
     for place, job in enumerate(jobs):
         overtakers = [other for other in order[: order.index(job)] if other in jobs[place + 1 :]]
-        assert len(overtakers) <= LOOK_AHEAD
+        assert len(overtakers) <= 2 * LOOK_AHEAD + max_rows
     assert scheduler.live_rows == 0

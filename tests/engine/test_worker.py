@@ -33,10 +33,10 @@ LONG = DecodingOptions(num_beams=2, max_length=12, min_length=12)
 FEVER = WORD_IDS["zulu"]  # a word that kills the worker, where a test says so
 
 
-def answered_or_failed(model: FakeModel, texts: list[str], guilty: Callable[[str], bool]) -> None:
+def answered_or_failed(model: FakeModel, texts: list[str], guilty: Callable[[str], bool], threads: int = 1) -> None:
     """Of these texts, sent together, the guilty ones fail and the others are answered as if they were alone."""
     requests = [SummaryRequest(text, BEAMS, attention=True) for text in texts]
-    with running(model) as engine:
+    with running(model, threads=threads) as engine:
         futures = engine.submit(requests)
         for request, future in zip(requests, futures, strict=True):
             if guilty(request.text):
@@ -54,10 +54,10 @@ def test_a_text_that_breaks_the_model_fails_alone(poison: str, place: int) -> No
     answered_or_failed(FakeModel(), texts, lambda text: poison in text)
 
 
-@given(st.lists(st.sampled_from([*WORDS[:9], *POISON]), min_size=1, max_size=14))
-@settings(deadline=None, max_examples=40)
-def test_any_number_of_broken_texts_fail_and_the_others_do_not(texts: list[str]) -> None:
-    answered_or_failed(FakeModel(), texts, lambda text: text in POISON)
+@given(st.lists(st.sampled_from([*WORDS[:9], *POISON]), min_size=1, max_size=14), st.integers(1, 3))
+@settings(deadline=None, max_examples=60)
+def test_any_number_of_broken_texts_fail_and_the_others_do_not(texts: list[str], threads: int) -> None:
+    answered_or_failed(FakeModel(), texts, lambda text: text in POISON, threads)
 
 
 def test_a_broken_part_fails_its_whole_text_and_no_other() -> None:
@@ -113,11 +113,24 @@ def deadly_encoding(sources: list[Source]) -> None:
         raise SystemExit
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "model", [FakeModel(before_step=deadly_step), FakeModel(before_encode=deadly_encoding)], ids=["step", "encode"]
 )
-def test_a_text_that_kills_the_worker_again_and_again_fails_alone(model: FakeModel) -> None:
-    answered_or_failed(model, [*WORDS[:5], "alpha zulu", *WORDS[5:7]], lambda text: "zulu" in text)
+def test_a_text_that_kills_the_worker_again_and_again_fails_alone(model: FakeModel, threads: int) -> None:
+    answered_or_failed(model, [*WORDS[:5], "alpha zulu", *WORDS[5:7]], lambda text: "zulu" in text, threads)
+
+
+def test_texts_that_wait_are_shared_out_among_the_threads() -> None:
+    model = FakeModel()
+    model.gate.close()
+    with running(model, threads=2) as engine:
+        futures = engine.submit([SummaryRequest(word, GREEDY) for word in WORDS[:2]])
+        model.gate.wait_for_arrival(2)  # no step has passed: two threads stand there, each with one row
+        model.gate.open()
+        assert [future.result(PATIENCE).text for future in futures] == [
+            alone(SummaryRequest(word, GREEDY)).text for word in WORDS[:2]
+        ]
 
 
 class NeverOpens(FakeModel):

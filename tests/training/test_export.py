@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.errors import CheckpointError
 from app.models.checkpoint import sha256, verify
+from app.models.lstm.tokenizer import END, PAD, START
 from app.models.registry import load
-from tests.models.lstm.checkpoints import write_checkpoint
-from training.export import describe
+from tests.models.lstm.checkpoints import FREQUENT, write_checkpoint
+from training.export import describe, frequent_tokens
 
 
 def test_a_card_and_defaults_can_change_without_the_weights(tmp_path: Path) -> None:
@@ -31,6 +33,20 @@ def test_a_checkpoint_can_be_described_where_it_stands(tmp_path: Path) -> None:
     assert info.description == "Better words."
     assert info.card == "# small\n"
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["small"]
+
+
+def test_the_frequent_tokens_are_those_of_the_summaries_and_the_end() -> None:
+    summaries = np.array([7, 7, 5, 9, 7, 5, START, PAD], dtype=np.uint16)
+    assert frequent_tokens(summaries, 12, 3) == [END, 7, 5]
+    assert sorted(frequent_tokens(summaries, 12, 100)) == sorted({*range(12)} - {PAD, START})
+
+
+def test_the_frequent_tokens_stay_or_change_with_what_is_published(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "store", "old")
+    for frequent in (None, [END, 5]):
+        describe(source, tmp_path / "store" / "new", frequent=frequent)
+        tokens = load(tmp_path / "store", "new").shared.tokens
+        assert tuple(tokens) == tuple(frequent or FREQUENT)
 
 
 def test_a_damaged_checkpoint_is_not_published(tmp_path: Path) -> None:

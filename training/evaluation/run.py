@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from app.engine.engine import Engine
+from app.engine.engine import Engine, threads_for
 from app.engine.request import Summary, SummaryRequest
 from app.models.base import DecodingOptions, ModelInfo, Seq2SeqModel
 from training.data import Pair, read
@@ -130,7 +130,8 @@ def evaluate(spec: str, model: Seq2SeqModel, plan: Plan) -> Evaluation:
     if not pairs:
         raise ValueError(f"{spec}: there is no row to evaluate")
     casing = Casing(text for pair in pairs for text in (pair.text, *pair.wanted))
-    with Engine(model, max_rows=plan.max_rows, max_queue=QUEUE) as engine:
+    threads = threads_for(model.info.device, plan.max_rows)
+    with Engine(model, max_rows=plan.max_rows, max_queue=QUEUE, threads=threads) as engine:
         return _evaluate(label(spec), _Bench(engine, pairs, plan, casing), default)
 
 

@@ -1,12 +1,14 @@
-"""The native family at the seam: the network of `network.py`, one step at a time, over numbered slots.
+"""The native family at the seam: sources are encoded by `network.py`, rows are stepped by `step.py`.
 
 A result never depends on who shared the batch. Matrix kernels change with the number of rows; so shapes come from a
 small fixed family whose members were measured to be bit-equal row by row (`tests/models/lstm/test_invariance.py`):
-never fewer than four rows, row counts that double, source widths in multiples of sixteen.
+never fewer than four rows, then multiples of eight; source widths in multiples of 128, whatever the others need.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,101 +19,97 @@ from torch import Tensor
 
 from app.errors import CheckpointError, ConfigurationError
 from app.models.base import (
+    Candidates,
     DecoderState,
     DecodingOptions,
     Limits,
     Memory,
     ModelInfo,
     Seq2SeqModel,
+    Shared,
     Special,
     StepOutput,
     Tokens,
 )
 from app.models.checkpoint import read_json, verify
 from app.models.lstm import network
+from app.models.lstm.step import Arithmetic, Group, Places, Reading, Step
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {
+    "float32": Arithmetic(torch.float32),
+    "bfloat16": Arithmetic(torch.bfloat16),
+    "int8": Arithmetic(torch.bfloat16, int8=True),
+}
 FEWEST_ROWS = 4
-WIDTH_STEP = 16
+ROW_STEP = 8
+LENGTH_STEP = 16
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+FREQUENT_FILE = "frequent.json"  # optional: ids of the tokens that every summary can be written with
 
 
 def padded_rows(count: int) -> int:
-    """Number of rows that are computed for `count` of them: 4, 8, 16, 32, …"""
-    return max(FEWEST_ROWS, 1 << (count - 1).bit_length())
+    """Number of rows that are computed for `count` of them: 4, 8, 16, 24, …"""
+    return FEWEST_ROWS if count <= FEWEST_ROWS else -(-count // ROW_STEP) * ROW_STEP
 
 
-def padded_width(length: int) -> int:
-    """Number of source positions that are computed for `length` of them: a multiple of 16."""
-    return -(-length // WIDTH_STEP) * WIDTH_STEP
+def padded_length(length: int) -> int:
+    """Number of source positions that are encoded for `length` of them: a multiple of 16, for a new shape is slow."""
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
 @dataclass(frozen=True, slots=True)
 class LSTMMemory(Memory):
-    """One source: keys (S, K), values (S, H), ids (S), and the decoder's first state (4, D); no padding."""
+    """One source, ready to be read by the decoder."""
 
-    keys: Tensor
-    values: Tensor
-    ids: Tensor
-    start: Tensor
+    reading: Reading
+    candidates: Candidates
 
     @property
     def source_tokens(self) -> int:
-        return len(self.ids)
+        return len(self.reading.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """Where a row asks: a place in a group, and which of the place's queries is its own."""
+
+    group: Group
+    place: int
+    query: int
 
 
 class LSTMState(DecoderState):
-    """Slots as rows of a few large tensors; a step computes the smallest shape that covers the rows in use."""
+    """Slots as columns of one tensor; a step gathers those in use, and they ask the sources of their own group."""
 
-    def __init__(self, model: network.Seq2Seq, capacity: int, max_source: int, device: torch.device) -> None:
-        config, dtype = model.config, model.embedding.weight.dtype
-        rows, width = padded_rows(capacity), padded_width(max_source)
-        self._model, self._device = model, device
-        self._keys = torch.zeros(rows, width, config.key_size, dtype=dtype, device=device)
-        self._values = torch.zeros(rows, width, 2 * config.encoder_size, dtype=dtype, device=device)
-        self._ids = torch.full((rows, width), PAD, device=device)
-        self._lengths = torch.ones(rows, dtype=torch.long, device=device)  # a free slot attends to one zero
-        self._state = torch.zeros(4, rows, config.decoder_size, dtype=dtype, device=device)
-        self._widths = [0] * rows  # the same lengths on the host; 0 is free
-        self._positions = torch.arange(width, device=device)
+    def __init__(self, step: Step, capacity: int, size: int, device: torch.device) -> None:
+        self._step, self._device = step, device
+        self._state = torch.zeros(4, capacity, size, device=device)
+        self._groups: dict[tuple[int, int], Group] = {}
+        self._slots: dict[int, _Slot] = {}
 
     @torch.inference_mode()
     def join(self, rows: Sequence[int], memory: Memory) -> None:
         assert isinstance(memory, LSTMMemory)
-        length = memory.source_tokens
-        for row in rows:
-            self._keys[row, :length] = memory.keys
-            self._values[row, :length] = memory.values
-            self._values[row, length:] = 0  # a stale NaN times a weight of zero would still be NaN
-            self._keys[row, length:] = 0
-            self._ids[row, :length] = memory.ids
-            self._ids[row, length:] = PAD
-            self._lengths[row] = length
-            self._state[:, row] = memory.start
-            self._widths[row] = length
+        reading = memory.reading
+        shape = reading.width, padded_rows(len(rows))
+        if shape not in self._groups:
+            self._groups[shape] = Group(self._step, *shape)
+        group = self._groups[shape]
+        place = group.enter(reading)
+        for query, row in enumerate(rows):
+            self._slots[row] = _Slot(group, place, query)
+            self._state[:, row] = reading.start
 
     @torch.inference_mode()
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
-        count, width = padded_rows(max(rows) + 1), padded_width(max(self._widths))
-        index = torch.tensor(rows, device=self._device)
-        written = torch.full((count, 1), PAD, device=self._device)  # (B, 1)
-        written[index, 0] = torch.tensor(tokens, device=self._device)
-        ids = self._ids[:count, :width]  # (B, S)
-        memory = network.Memory(
-            self._keys[:count, :width],  # (B, S, K)
-            self._values[:count, :width],  # (B, S, H)
-            ids,
-            self._positions[:width] < self._lengths[:count].unsqueeze(1),  # (B, S)
-        )
-        decoded = self._model.decode(written, memory, network.State(*self._state[:, :count].unbind(0)))
-        self._state[:, index] = torch.stack(decoded.state)[:, index]
-        log_probabilities = self._model.log_probabilities(decoded, ids).squeeze(1)  # (B, V)
-        return StepOutput(
-            log_probabilities[index],
-            decoded.attention.squeeze(1)[index],
-            decoded.shares[1].squeeze(1)[index],
-        )
+        count = len(rows)
+        idle = padded_rows(count) - count
+        index = torch.tensor([*rows, *repeat(rows[0], idle)], device=self._device)
+        written = torch.tensor([*tokens, *repeat(PAD, idle)], device=self._device)
+        stepped = self._step(written, self._state[:, index], self._places(rows))
+        self._state[:, index[:count]] = stepped.state[:, :count]
+        return StepOutput(stepped.log_probabilities[:count], stepped.attention[:count], stepped.copied[:count])
 
     @torch.inference_mode()
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
@@ -120,19 +118,46 @@ class LSTMState(DecoderState):
         # Beams of one source share its memory: only the recurrent state moves.
         self._state[:, target] = self._state[:, source]
 
-    @torch.inference_mode()
     def leave(self, rows: Sequence[int]) -> None:
-        for row in rows:
-            self._widths[row] = 0
-            self._lengths[row] = 1
+        left = {(id(slot.group), slot.place): slot for slot in map(self._slots.pop, rows)}
+        for slot in left.values():
+            slot.group.leave(slot.place)
+        self._groups = {shape: group for shape, group in self._groups.items() if not group.empty}
+
+    def _places(self, rows: Sequence[int]) -> list[Places]:
+        """The groups that these rows ask."""
+        asking: dict[Group, tuple[list[int], list[int]]] = {}
+        for number, row in enumerate(rows):
+            slot = self._slots[row]
+            numbers, cells = asking.setdefault(slot.group, ([], []))
+            numbers.append(number)
+            cells.append(slot.place * slot.group.queries + slot.query)
+        return [
+            Places(
+                group,
+                torch.tensor(numbers, device=self._device),
+                torch.tensor(cells, device=self._device),
+                max(cells) // group.queries + 1,
+            )
+            for group, (numbers, cells) in asking.items()
+        ]
 
 
 class LSTMModel(Seq2SeqModel):
     """A checkpoint of the native family, on its device."""
 
-    def __init__(self, model: network.Seq2Seq, tokenizer: Tokenizer, info: ModelInfo) -> None:
-        self._model, self._tokenizer, self.info = model, tokenizer, info
+    def __init__(
+        self, model: network.Seq2Seq, tokenizer: Tokenizer, info: ModelInfo, frequent: Sequence[int] | None = None
+    ) -> None:
+        """model: with float32 weights. frequent: what every row can write; None is the whole vocabulary."""
+        arithmetic = PRECISIONS[info.precision]
+        tokens = range(model.config.vocabulary_size) if frequent is None else tuple(frequent)
+        self._tokenizer, self.info = tokenizer, info
         self._device = torch.device(info.device)
+        self._shared = Shared(tokens)
+        with torch.inference_mode():
+            self._step = Step(model, arithmetic, torch.tensor(tokens, device=self._device))
+        self._model = model.to(arithmetic.dtype)  # from here on it only encodes
 
     def tokenize(self, text: str) -> Tokens:
         return self._tokenizer.encode(text)
@@ -147,29 +172,38 @@ class LSTMModel(Seq2SeqModel):
     def pieces(self) -> tuple[str, ...]:
         return self._tokenizer.pieces
 
+    @property
+    def shared(self) -> Shared:
+        return self._shared
+
     @torch.inference_mode()
-    def encode(self, sources: Sequence[Sequence[int]]) -> list[Memory]:
-        count, width = padded_rows(len(sources)), padded_width(max(len(ids) for ids in sources))
+    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
+        count, width = padded_rows(len(sources)), padded_length(max(len(ids) for ids in sources))
         ids = torch.full((count, width), PAD)  # (B, S)
         lengths = torch.ones(count, dtype=torch.long)  # (B)
         for row, source in enumerate(sources):
             ids[row, : len(source)] = torch.tensor(source)
             lengths[row] = len(source)
         memory, state = self._model.encode(ids.to(self._device), lengths.to(self._device))
-        start = torch.stack(state)  # (4, B, D)
+        start = torch.stack(state, dim=1).float()  # (B, 4, D)
         return [
-            LSTMMemory(
-                memory.keys[row, :length].clone(),
-                memory.values[row, :length].clone(),
-                memory.ids[row, :length].clone(),
-                start[:, row].clone(),
-            )
-            for row, length in enumerate(len(source) for source in sources)
+            self._memory(source, summary, memory.keys[row], memory.values[row], start[row])
+            for row, (source, summary) in enumerate(zip(sources, given or [()] * len(sources), strict=True))
         ]
+
+    def _memory(
+        self, source: Sequence[int], given: Sequence[int], keys: Tensor, values: Tensor, start: Tensor
+    ) -> LSTMMemory:
+        """keys (S, K), values (S, H) of a batch's width."""
+        own = [token for token in dict.fromkeys([*source, *given]) if token not in self._shared.columns]
+        candidates = Candidates(self._shared, own)
+        columns, tokens = (torch.tensor(ids, device=self._device) for ids in (candidates.columns(source), own))
+        length = len(source)
+        return LSTMMemory(Reading(keys[:length], values[:length], columns, tokens.long(), start), candidates)
 
     def open(self, capacity: int) -> LSTMState:
         with torch.inference_mode():
-            return LSTMState(self._model, capacity, self.info.limits.max_source_tokens, self._device)
+            return LSTMState(self._step, capacity, self._model.config.decoder_size, self._device)
 
 
 def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
@@ -177,9 +211,11 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
 
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
-    digest = verify(folder, FILES)
+    frequent = folder / FREQUENT_FILE
+    digest = verify(folder, [*FILES, FREQUENT_FILE] if frequent.exists() else FILES)
     config = read_json(folder / "config.json")
-    chosen, dtype = _device(device), _precision(precision)
+    chosen = _device(device)
+    precision = _precision(precision, chosen)
     tokenizer = _tokenizer(folder / "tokenizer.json")
     try:
         sizes = network.NetworkConfig(**config["network"])
@@ -193,7 +229,7 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
         words = f"{tokenizer.vocabulary_size} tokens, but config.json says {sizes.vocabulary_size}"
         raise CheckpointError(f"{folder / 'tokenizer.json'}: {words}")
     _fill(model, folder / "model.safetensors")
-    model.to(device=chosen, dtype=dtype).eval().requires_grad_(False)
+    model.to(device=chosen).eval().requires_grad_(False)
     card = folder / "README.md"
     info = ModelInfo(
         name=folder.name,
@@ -205,11 +241,11 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
         defaults=defaults,
         card=card.read_text(encoding="utf-8") if card.exists() else "",
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        precision=str(dtype).removeprefix("torch."),
+        precision=precision,
         device=str(chosen),
         special=Special(start=START, end=END, suppressed=(PAD, START)),
     )
-    return LSTMModel(model, tokenizer, info)
+    return LSTMModel(model, tokenizer, info, _frequent(frequent, sizes.vocabulary_size))
 
 
 def _check_defaults(defaults: DecodingOptions, limits: Limits) -> None:
@@ -251,9 +287,39 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _precision(name: str) -> torch.dtype:
+def _precision(name: str, device: torch.device) -> str:
+    """`auto` is the fastest that the device multiplies in; the ROUGE of all is within 0.1 (`benchmarks/RESULTS.md`)."""
     if name == "auto":
-        return torch.float32
+        return _fastest(device)
     if name not in PRECISIONS:
         raise ConfigurationError(f"PRECIS_PRECISION={name}: not one of auto, {', '.join(PRECISIONS)}")
-    return PRECISIONS[name]
+    if name == "int8" and device.type != "cpu":
+        raise ConfigurationError(f"PRECIS_PRECISION={name}: only on a CPU; on {device} use bfloat16 or auto")
+    return name
+
+
+def _fastest(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if not torch.cpu._is_avx512_bf16_supported():
+        return "float32"
+    return "int8" if torch.cpu._is_vnni_supported() else "bfloat16"
+
+
+def _frequent(path: Path, vocabulary_size: int) -> list[int] | None:
+    """The ids of the frequent tokens; None without such a file.
+
+    Raises CheckpointError when they are not ids of the vocabulary, each once, the end token among them.
+    """
+    if not path.exists():
+        return None
+    try:
+        tokens = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: {type(error).__name__}: {error}") from error
+    known = range(vocabulary_size)
+    if not isinstance(tokens, list) or not all(type(token) is int and token in known for token in tokens):
+        raise CheckpointError(f"{path}: not a list of token ids under {vocabulary_size}")
+    if len(set(tokens)) < len(tokens) or END not in tokens:
+        raise CheckpointError(f"{path}: holds an id twice, or not the end token {END}")
+    return tokens

@@ -98,7 +98,8 @@ def reverse(sequence: Tensor, lengths: Tensor) -> Tensor:
     positions = torch.arange(sequence.shape[1], device=sequence.device)  # (S)
     mirrored = lengths.unsqueeze(1) - 1 - positions  # (B, S), negative on padding
     index = torch.where(mirrored >= 0, mirrored, positions)  # (B, S)
-    return sequence.gather(1, index.unsqueeze(2).expand_as(sequence))
+    first = torch.arange(len(sequence), device=sequence.device).unsqueeze(1) * sequence.shape[1]  # (B, 1)
+    return sequence.flatten(0, 1)[(first + index).flatten()].view(sequence.shape)  # whole vectors are moved at once
 
 
 def lstm(layer: nn.LSTM, sequence: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:

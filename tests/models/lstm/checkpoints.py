@@ -1,5 +1,7 @@
 """Small checkpoints of the native family, made on the spot."""
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,13 +16,16 @@ from training.export import Card, export
 LIMITS = Limits(400, 64)
 SMALL = NetworkConfig(320, embedding_size=16, encoder_size=12, decoder_size=20, key_size=8)
 
+FREQUENT = range(2, 160)  # half of the vocabulary; the rest is written where the source has it
 
-def model_of(network: Seq2Seq) -> LSTMModel:
-    """A network at the seam, with random weights and a tokenizer that does not matter."""
-    dtype = str(network.embedding.weight.dtype).removeprefix("torch.")
+
+def model_of(network: Seq2Seq, precision: str = "float32", frequent: Sequence[int] | None = None) -> LSTMModel:
+    """A copy of a network at the seam, with a tokenizer that does not matter."""
     special = Special(START, END, (PAD, START))
-    info = ModelInfo("random", "lstm", "sha256:0", "en", "", LIMITS, DecodingOptions(), "", 0, dtype, "cpu", special)
-    return LSTMModel(network, trained_tokenizer(), info)
+    info = ModelInfo(
+        "random", "lstm", "sha256:0", "en", "", LIMITS, DecodingOptions(), "", 0, precision, "cpu", special
+    )
+    return LSTMModel(copy.deepcopy(network).eval(), trained_tokenizer(), info, frequent)
 
 
 def write_checkpoint(store: Path, name: str = "small", network: NetworkConfig = SMALL, language: str = "en") -> Path:
@@ -29,5 +34,5 @@ def write_checkpoint(store: Path, name: str = "small", network: NetworkConfig = 
     store.mkdir(parents=True, exist_ok=True)
     trained_tokenizer(language=language).save(store.parent / "tokenizer.json")
     card = Card(language, "For tests.", LIMITS, DecodingOptions(num_beams=2, max_length=10), "# small\n")
-    export(Seq2Seq(network), store.parent / "tokenizer.json", store / name, card)
+    export(Seq2Seq(network), store.parent / "tokenizer.json", store / name, card, FREQUENT)
     return store / name

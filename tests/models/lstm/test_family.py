@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from app.errors import CheckpointError, ConfigurationError
 from app.models.checkpoint import write_manifest
-from app.models.lstm.family import load
+from app.models.lstm.family import PRECISIONS, load
 from tests.models.lstm.checkpoints import LIMITS, SMALL, write_checkpoint
 
 
@@ -25,7 +25,7 @@ def test_a_loaded_checkpoint_tells_what_it_is(folder: Path) -> None:
     assert info.defaults.num_beams == 2
     assert info.digest.startswith("sha256:")
     assert info.card == "# small\n"
-    assert info.precision == "float32"
+    assert info.precision in PRECISIONS
     assert info.parameters == sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
 
 
@@ -38,7 +38,7 @@ def test_weights_are_stored_in_half_precision_and_served_in_full(folder: Path) -
 
 def test_every_file_can_be_read_by_the_user_that_serves_it(folder: Path) -> None:
     assert {path.name: oct(path.stat().st_mode & 0o444) for path in folder.iterdir()} == dict.fromkeys(
-        ("config.json", "manifest.json", "model.safetensors", "README.md", "tokenizer.json"), "0o444"
+        ("config.json", "frequent.json", "manifest.json", "model.safetensors", "README.md", "tokenizer.json"), "0o444"
     )
     assert folder.stat().st_mode & 0o555 == 0o555
 
@@ -51,7 +51,8 @@ def test_text_goes_in_and_comes_out_through_the_seam(folder: Path) -> None:
     state = model.open(3)
     state.join([0], memory)
     output = state.step([0], [model.info.special.start])
-    assert output.log_probabilities.shape == (1, SMALL.vocabulary_size)
+    (scores,) = output.log_probabilities
+    assert len(memory.candidates) == int((scores > -torch.inf).sum()) < SMALL.vocabulary_size
     assert output.copied is not None
     assert 0 < float(output.copied[0]) < 1
     assert model.detokenize(model.tokenize_summary("a bridge").ids).text == "a bridge"
@@ -98,13 +99,50 @@ def test_missing_weights_are_named(folder: Path) -> None:
         load(folder, device="cpu", precision="auto")
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "frequent.json", "model.safetensors", "tokenizer.json"])
 def test_a_file_that_the_manifest_does_not_list_is_never_read(folder: Path, name: str) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     del manifest["files"][name]
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(CheckpointError, match=rf"manifest\.json: does not list {name}"):
         load(folder, device="cpu", precision="auto")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("[2, 3", "JSONDecodeError"),
+        ("{}", "not a list of token ids under 320"),
+        ("[2, 320]", "not a list of token ids under 320"),
+        ("[2, true]", "not a list of token ids under 320"),
+        ("[2, 5, 5]", "holds an id twice"),
+        ("[5]", "not the end token 2"),
+    ],
+)
+def test_a_list_of_frequent_tokens_that_is_none_is_refused(folder: Path, written: str, said: str) -> None:
+    (folder / "frequent.json").write_text(written, encoding="utf-8")
+    write_manifest(folder)
+    with pytest.raises(CheckpointError, match=rf"frequent\.json: .*{said}"):
+        load(folder, device="cpu", precision="auto")
+
+
+def test_without_a_list_of_frequent_tokens_every_row_can_write_the_whole_vocabulary(folder: Path) -> None:
+    (folder / "frequent.json").unlink()
+    write_manifest(folder)
+    model = load(folder, device="cpu", precision="float32")
+    (memory,) = model.encode([model.tokenize("The council approved a bridge.").ids])
+    assert len(memory.candidates) == SMALL.vocabulary_size
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "vnni", "precision"), [(True, True, "int8"), (True, False, "bfloat16"), (False, True, "float32")]
+)
+def test_auto_is_the_fastest_precision_that_the_processor_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: bool, vnni: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
+    assert load(folder, device="cpu", precision="auto").info.precision == precision
 
 
 def test_something_else_than_a_tokenizer_is_refused(folder: Path) -> None:

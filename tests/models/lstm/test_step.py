@@ -1,0 +1,151 @@
+"""The step that is served computes what the network computes, with nothing of one source in another."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel
+from app.models.lstm.network import NetworkConfig, Seq2Seq
+from app.models.lstm.step import FEWEST_PLACES, Group, Int8Product, Reading, Step
+from app.models.lstm.tokenizer import PAD, START
+from tests.models.lstm.checkpoints import model_of
+
+SIZES = NetworkConfig(320, embedding_size=32, encoder_size=32, decoder_size=64, key_size=32, dropout=0.0)
+FREQUENT = [2, *range(40, 200)]
+
+
+@pytest.fixture(scope="module")
+def network() -> Seq2Seq:
+    torch.manual_seed(0)
+    return Seq2Seq(SIZES).eval()
+
+
+def source(length: int, seed: int) -> list[int]:
+    generator = random.Random(seed)
+    return [generator.randrange(3, SIZES.vocabulary_size) for _ in range(length)]
+
+
+def expected(network: Seq2Seq, ids: list[int], written: list[int], model: LSTMModel) -> tuple[torch.Tensor, ...]:
+    """Probabilities of a source's candidates, and attention, by the network that trains: (T, C), (T, S)."""
+    with torch.no_grad():
+        memory, state = network.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
+        decoded = network.decode(torch.tensor([written]), memory, state)
+        logits = torch.nn.functional.linear(decoded.features, network.embedding.weight, network.output_bias)
+        own = [token for token in dict.fromkeys(ids) if token not in model.shared.columns]
+        candidates = torch.tensor([*model.shared.tokens, *own])
+        mixture = torch.zeros_like(logits)
+        mixture[..., candidates] = torch.softmax(logits[..., candidates], 2) * decoded.shares[0].unsqueeze(2)
+        index = memory.ids.unsqueeze(1).expand_as(decoded.attention)
+        mixture.scatter_add_(2, index, decoded.attention * decoded.shares[1].unsqueeze(2))
+    return mixture[0][:, candidates], decoded.attention[0]
+
+
+@pytest.mark.parametrize("frequent", [None, FREQUENT])
+@pytest.mark.parametrize(("precision", "error"), [("float32", 2e-6), ("bfloat16", 0.02), ("int8", 0.02)])
+def test_steps_are_those_of_the_network_over_the_candidates(
+    network: Seq2Seq, frequent: list[int] | None, precision: str, error: float
+) -> None:
+    model = model_of(network, precision, frequent)
+    sources = [source(length, length) for length in (1, 9, 140, 30)]
+    state = model.open(8)
+    for row, memory in enumerate(model.encode(sources)):
+        state.join([row], memory)
+    written = [[START, *source(4, seed)] for seed in range(4)]
+    references = [expected(network, ids, tokens, model) for ids, tokens in zip(sources, written, strict=True)]
+    for step in range(5):
+        output = state.step(range(4), [tokens[step] for tokens in written])
+        for row, (probabilities, attention) in enumerate(references):
+            count, length = probabilities.shape[1], attention.shape[1]
+            got = output.log_probabilities[row].exp()
+            torch.testing.assert_close(got[:count], probabilities[step], atol=error, rtol=0)
+            torch.testing.assert_close(output.attention[row, :length], attention[step], atol=error, rtol=0)
+            assert (got[count:] == 0).all()
+            assert abs(float(got.sum()) - 1) < 1e-4
+
+
+def test_beams_of_one_source_ask_one_reading(network: Seq2Seq) -> None:
+    model = model_of(network, "float32", FREQUENT)
+    ids = source(20, 1)
+    (memory,) = model.encode([ids])
+    state, alone = model.open(8), model.open(8)
+    state.join([5, 2, 7], memory)
+    alone.join([0], memory)
+    together = state.step([5, 2, 7], [START, 9, START])
+    assert sum(group._count - len(group._free) for group in state._groups.values()) == 1
+    for row in (0, 2):
+        assert torch.equal(together.log_probabilities[row], together.log_probabilities[0])
+    assert not torch.equal(together.log_probabilities[1], together.log_probabilities[0])
+    assert torch.equal(alone.step([0], [START]).log_probabilities[0], together.log_probabilities[0])
+
+
+def test_what_leaves_frees_its_memory(network: Seq2Seq) -> None:
+    model = model_of(network, "float32", FREQUENT)
+    short, long = model.encode([source(20, 1), source(200, 2)])
+    state = model.open(8)
+    state.join([0, 1], short)
+    state.join([2], long)
+    state.leave([0, 1])
+    assert [shape[0] for shape in state._groups] == [256]
+    state.leave([2])
+    assert not state._groups
+
+
+@torch.inference_mode()
+def test_a_reading_that_is_not_finite_is_gone_with_its_place(network: Seq2Seq) -> None:
+    step = Step(network, PRECISIONS["float32"], torch.tensor(FREQUENT))
+    group = Group(step, 128, 4)
+
+    def reading(length: int, value: float) -> Reading:
+        filled = torch.full((length, 64), value)
+        return Reading(filled[:, :32], filled, torch.zeros(length).long(), torch.tensor([3] * (length // 2)), filled)
+
+    place = group.enter(reading(100, torch.nan))
+    group.leave(place)
+    assert group.enter(reading(3, 1.0)) == place
+    attended, weights = group.attend(torch.ones(4, 32), 1)
+    assert torch.equal(attended, torch.ones(4, 64))
+    assert (weights[:, 3:] == 0).all()
+    assert (group.score(torch.ones(4, 32), 1)[:, 1:] == -torch.inf).all()
+
+
+@torch.inference_mode()
+def test_places_are_taken_again_before_new_ones_are_made(network: Seq2Seq) -> None:
+    group = Group(Step(network, PRECISIONS["float32"], torch.tensor(FREQUENT)), 128, 4)
+    memories = model_of(network, "float32", FREQUENT).encode([source(5, seed) for seed in range(FEWEST_PLACES + 1)])
+    readings = [memory.reading for memory in memories if isinstance(memory, LSTMMemory)]
+    assert [group.enter(reading) for reading in readings] == list(range(FEWEST_PLACES + 1))
+    group.leave(2)
+    group.leave(0)
+    assert [group.enter(reading) for reading in readings[:3]] == [0, 2, FEWEST_PLACES + 1]
+
+
+@given(st.integers(0, 2**20), st.floats(1e-3, 1e3))
+@settings(deadline=None, max_examples=30)
+def test_an_int8_product_is_off_by_half_a_unit_of_each_row_and_output_at_most(seed: int, size: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((8, 64), (32, 64), (32,)))
+    rows[3] *= size  # a row of another size has no part in the others' scales
+    exact = rows.double() @ weight.double().T + bias
+    row_unit, output_unit = rows.abs().amax(1, keepdim=True) / 127, weight.abs().amax(1) / 127
+    bound = 64 * (row_unit / 2 * weight.abs().amax(1) + output_unit / 2 * rows.abs().amax(1, keepdim=True)) * 1.01
+    got = Int8Product(weight, bias)(rows)
+    assert ((got - exact).abs() <= bound + 1e-5).all()
+    assert torch.equal(got[:3], Int8Product(weight, bias)(torch.cat([rows[:3], rows[:5]]))[:3])
+
+
+def test_an_int8_product_of_nothing_is_the_bias() -> None:
+    bias = torch.randn(32)
+    assert torch.equal(Int8Product(torch.zeros(32, 64), bias)(torch.zeros(4, 64)), bias.expand(4, 32))
+
+
+def test_a_given_summary_can_be_written_though_no_text_has_it(network: Seq2Seq) -> None:
+    model = model_of(network, "float32", FREQUENT)
+    given = [250, 50, 251]
+    plain, wanted = model.encode([[60, 201], [60, 201]], [[], given])
+    assert plain.candidates.columns([201, *given]) == [len(FREQUENT), FREQUENT.index(50)]
+    assert [wanted.candidates.token(column) for column in wanted.candidates.columns(given)] == given
+    assert len(wanted.candidates) == len(FREQUENT) + 3
+    assert wanted.candidates.column(PAD) is None
