@@ -1,17 +1,20 @@
 """`python -m training`: train on any JSON lines of text and summary, and evaluate what came out."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from app.errors import PrecisError
 from app.models.base import DecodingOptions, Limits
-from app.models.checkpoint import read_json, sha256
+from app.models.checkpoint import read_json
 from app.models.lstm.network import NetworkConfig
+from app.models.lstm.tokenizer import Tokenizer
 from app.models.registry import load
-from training.data import Packed
+from training.data import read
 from training.evaluation import report
 from training.evaluation.run import Plan, evaluate
 from training.export import Card, describe, frequent_tokens
@@ -214,8 +217,9 @@ def publish_command(
     store: Store = Path("model_store"),
     card: Annotated[Path | None, typer.Option(help="Its model card, in Markdown.")] = None,
     description: str | None = None,
-    frequent_from: Annotated[
-        Path | None, typer.Option(help="A run's folder: the tokens that its summaries most often hold.")
+    frequent_in: Annotated[
+        list[str] | None,
+        typer.Option(help="Data sets, as --data of training: every row may write what their summaries often hold."),
     ] = None,
     num_beams: Annotated[int | None, typer.Option(min=1, max=MAX_BEAMS, help="Default, as are the next.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1)] = None,
@@ -230,7 +234,7 @@ def publish_command(
         store / name,
         None if card is None else card.read_text(encoding="utf-8"),
         description,
-        None if frequent_from is None else _frequent_of(frequent_from, source),
+        _frequent_tokens(frequent_in, source) if frequent_in else None,
         num_beams=num_beams,
         max_length=max_length,
         min_length=min_length,
@@ -242,12 +246,11 @@ def publish_command(
     print(f"{store / name}: {info.digest}, {info.defaults}")
 
 
-def _frequent_of(run: Path, source: Path) -> list[int]:
-    """From the training pairs of a prepared run with the checkpoint's own vocabulary."""
-    if sha256(run / "tokenizer.json") != sha256(source / "tokenizer.json"):
-        raise ValueError(f"{run} was prepared with another vocabulary than that of {source}")
-    size = read_json(source / "config.json")["network"]["vocabulary_size"]
-    return frequent_tokens(Packed.load(run / "train.npz").summary_ids, size)
+def _frequent_tokens(data: list[str], source: Path) -> list[int]:
+    tokenizer = Tokenizer.load(source / "tokenizer.json")
+    ids = [tokenizer.ids([pair.summary for pair in read(spec)]) for spec in data]
+    summaries = [np.array(list(chain.from_iterable(rows)), np.uint16) for rows in ids]
+    return frequent_tokens(summaries, tokenizer.vocabulary_size)
 
 
 @app.command(name="picture")

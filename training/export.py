@@ -21,7 +21,7 @@ from app.models.lstm.family import FREQUENT_FILE
 from app.models.lstm.network import Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
 
-FREQUENT_TOKENS = 8192
+FREQUENT_TOKENS = 10_240
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +35,18 @@ class Card:
     readme: str
 
 
-def frequent_tokens(summaries: NDArray[np.uint16], vocabulary_size: int, count: int = FREQUENT_TOKENS) -> list[int]:
-    """The tokens that end, and most often occur in, the summaries that were trained on: what every row may write.
+def frequent_tokens(
+    data: Sequence[NDArray[np.uint16]], vocabulary_size: int, count: int = FREQUENT_TOKENS
+) -> list[int]:
+    """The end token, and those that summaries most often hold: what every row may write.
 
-    The tokens of its own source are added to them (Jean et al. 2015, section 3.2; Nallapati et al. 2016, section 2.2).
+    data: the ids of all summaries of each data set; a small one counts as much as a large one. The tokens of a row's
+    own source are added to them (Jean et al. 2015, section 3.2; Nallapati et al. 2016, section 2.2).
     """
-    counts = np.bincount(summaries, minlength=vocabulary_size)
-    counts[[PAD, START]] = 0
-    counts[END] = len(summaries) + 1
-    order = np.argsort(-counts, kind="stable")[:count]
-    return [int(token) for token in order if token not in (PAD, START)]
+    shares = np.sum([np.bincount(ids, minlength=vocabulary_size) / max(1, len(ids)) for ids in data], axis=0)
+    shares[END] = len(data) + 1
+    order = [int(token) for token in np.argsort(-shares, kind="stable") if token not in (PAD, START)]
+    return order[:count]
 
 
 def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card, frequent: Sequence[int]) -> None:

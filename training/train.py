@@ -131,7 +131,7 @@ class Trainer:
     ) -> None:
         self.run, self.config, self.target, self.card = run, config, target, card
         self.training, self.validation = Packed.load(run / "train.npz"), Packed.load(run / "valid.npz")
-        self.frequent = frequent_tokens(self.training.summary_ids, config.network.vocabulary_size)
+        self.frequent = frequent_tokens([self.training.summary_ids], config.network.vocabulary_size)
         if config.longer_share:
             self.training = lengthen(self.training, config.longer_share, config.max_source, config.seed)
         self.device = choose_device(config.device)

@@ -37,8 +37,13 @@ def test_a_checkpoint_can_be_described_where_it_stands(tmp_path: Path) -> None:
 
 def test_the_frequent_tokens_are_those_of_the_summaries_and_the_end() -> None:
     summaries = np.array([7, 7, 5, 9, 7, 5, START, PAD], dtype=np.uint16)
-    assert frequent_tokens(summaries, 12, 3) == [END, 7, 5]
-    assert sorted(frequent_tokens(summaries, 12, 100)) == sorted({*range(12)} - {PAD, START})
+    assert frequent_tokens([summaries], 12, 3) == [END, 7, 5]
+    assert sorted(frequent_tokens([summaries], 12, 100)) == sorted({*range(12)} - {PAD, START})
+
+
+def test_a_small_data_set_has_as_much_to_say_of_what_is_frequent_as_a_large_one() -> None:
+    large, small = np.array([7] * 900 + [5] * 500, dtype=np.uint16), np.array([9, 9, 8], dtype=np.uint16)
+    assert frequent_tokens([large, small], 12, 5) == [END, 9, 7, 5, 8]
 
 
 def test_the_frequent_tokens_stay_or_change_with_what_is_published(tmp_path: Path) -> None:
