@@ -111,12 +111,19 @@ class Reading:
         return -(-max(len(self.keys), 2 * len(self.own)) // WIDTH_STEP) * WIDTH_STEP
 
 
-class Group:
-    """Readings of one width that are asked by at most `queries` rows each, side by side in places.
+class _Stored(NamedTuple):
+    """Readings side by side. What is beyond a reading's own S positions and N tokens is zero, or minus infinity."""
 
-    W positions each, of which those beyond a reading's own S are padding: zero, and hidden by minus infinity. So are
-    those of W / 2 own tokens that are beyond its N.
-    """
+    keys: Tensor  # (places, W, K)
+    values: Tensor  # (places, W, H)
+    columns: Tensor  # (places, W)
+    hidden: Tensor  # (places, W) what is added to the scores: minus infinity on padding
+    tokens: Tensor  # (places, W / 2, E) embeddings of the own tokens
+    bias: Tensor  # (places, W / 2)
+
+
+class Group:
+    """Readings of one width W that are asked by at most `queries` rows each."""
 
     def __init__(self, step: "Step", width: int, queries: int) -> None:
         self.width, self.queries = width, queries
@@ -124,32 +131,32 @@ class Group:
         self._free: list[int] = []
         self._count = 0
         self.own = width // 2
-        self._fields = [
-            torch.zeros(0, *size, dtype=dtype, device=step.device)
-            for size, dtype in (
-                ((width, step.key_size), step.dtype),
-                ((width, step.value_size), step.dtype),
-                ((width,), torch.long),
-                ((width,), torch.float32),
-                ((self.own, step.embedding_size), step.dtype),
-                ((self.own,), torch.float32),
-            )
-        ]
+
+        def empty(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(0, *size, dtype=dtype, device=step.device)
+
+        self._stored = _Stored(
+            keys=empty(width, step.key_size, dtype=step.dtype),
+            values=empty(width, step.value_size, dtype=step.dtype),
+            columns=empty(width, dtype=torch.long),
+            hidden=empty(width),
+            tokens=empty(self.own, step.embedding_size, dtype=step.dtype),
+            bias=empty(self.own),
+        )
 
     def enter(self, reading: Reading) -> int:
         """Store a reading; its place."""
         if not self._free:
             self._grow()
         place, length, count = self._free.pop(0), len(reading.keys), len(reading.own)
-        keys, values, columns, hidden, tokens, bias = (field[place] for field in self._fields)
+        own = _Stored(*(field[place] for field in self._stored))
         # What stays of another reading is cleared: a NaN times a weight of zero would still be NaN.
-        for field, given in ((keys, reading.keys), (values, reading.values), (columns, reading.columns)):
+        for field, given in ((own.keys, reading.keys), (own.values, reading.values), (own.columns, reading.columns)):
             field[:length] = given
             field[length:] = 0
-        tokens[count:] = 0
-        tokens[:count], bias[:count] = self._step.scorers(reading.own)
-        bias[count:] = -torch.inf
-        hidden[:length], hidden[length:] = 0, -torch.inf
+        own.hidden[:length], own.hidden[length:] = 0, -torch.inf
+        own.tokens[:count], own.bias[:count] = self._step.scorers(reading.own)
+        own.tokens[count:], own.bias[count:] = 0, -torch.inf
         return place
 
     def leave(self, place: int) -> None:
@@ -161,25 +168,27 @@ class Group:
 
     def attend(self, queries: Tensor, used: int) -> tuple[Tensor, Tensor]:
         """queries (places x queries, K) of the first `used` places -> attended (…, H), weights (…, W)."""
-        keys, values, _, hidden, _, _ = self._fields
-        spread = queries.to(keys.dtype).view(used, self.queries, -1)
-        scores = torch.bmm(spread, keys[:used].mT).float() + hidden[:used].unsqueeze(1)  # (n, G, W)
+        stored = self._stored
+        spread = queries.to(stored.keys.dtype).view(used, self.queries, -1)
+        scores = torch.bmm(spread, stored.keys[:used].mT).float() + stored.hidden[:used].unsqueeze(1)  # (n, G, W)
         weights = torch.softmax(scores, dim=2)
-        attended = torch.bmm(weights.to(values.dtype), values[:used])  # (n, G, H)
+        attended = torch.bmm(weights.to(stored.values.dtype), stored.values[:used])  # (n, G, H)
         return attended.float().flatten(0, 1), weights.flatten(0, 1)
 
     def score(self, features: Tensor, used: int) -> Tensor:
         """features (places x queries, E) -> logits of each source's own tokens (…, W / 2)."""
-        *_, tokens, bias = self._fields
-        spread = features.to(tokens.dtype).view(used, self.queries, -1)
-        return (torch.bmm(spread, tokens[:used].mT).float() + bias[:used].unsqueeze(1)).flatten(0, 1)
+        stored = self._stored
+        spread = features.to(stored.tokens.dtype).view(used, self.queries, -1)
+        return (torch.bmm(spread, stored.tokens[:used].mT).float() + stored.bias[:used].unsqueeze(1)).flatten(0, 1)
 
     def columns(self, places: Tensor) -> Tensor:
-        return self._fields[2][places]
+        """Where a step's output holds the tokens of these places' positions (…, W)."""
+        return self._stored.columns[places]
 
     def _grow(self) -> None:
         more = max(FEWEST_PLACES, self._count)
-        self._fields = [torch.cat([field, field.new_zeros(more, *field.shape[1:])]) for field in self._fields]
+        grown = (torch.cat([field, field.new_zeros(more, *field.shape[1:])]) for field in self._stored)
+        self._stored = _Stored(*grown)
         self._free += range(self._count, self._count + more)
         self._count += more
 
