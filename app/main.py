@@ -103,7 +103,7 @@ def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
         max_rows=max_rows,
         max_queue=settings.max_queue,
         observer=PrometheusObserver(service.metrics, info.name),
-        threads=threads_for(info.device, max_rows),
+        threads=threads_for(info, max_rows),
     )
 
 

@@ -1,5 +1,7 @@
 """Prometheus metrics. Each application has a registry of its own; labels never hold what a caller sent."""
 
+import threading
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from app.engine.observer import EngineObserver
@@ -73,6 +75,7 @@ class PrometheusObserver(EngineObserver):
         self._padding_efficiency = metrics.padding_efficiency.labels(model)
         self._first_token_seconds = metrics.first_token_seconds.labels(model)
         self._token_seconds = metrics.token_seconds.labels(model)
+        self._lock = threading.Lock()  # the worker has several threads
         self._real_tokens = 0
         self._padded_tokens = 0
 
@@ -85,9 +88,10 @@ class PrometheusObserver(EngineObserver):
 
     def encoded(self, real_tokens: int, padded_tokens: int, seconds: float) -> None:
         del seconds  # counted as part of the first token
-        self._real_tokens += real_tokens
-        self._padded_tokens += padded_tokens
-        self._padding_efficiency.set(self._real_tokens / max(1, self._padded_tokens))
+        with self._lock:
+            self._real_tokens += real_tokens
+            self._padded_tokens += padded_tokens
+            self._padding_efficiency.set(self._real_tokens / max(1, self._padded_tokens))
 
     def stepped(self, rows: int, seconds: float) -> None:
         if rows:

@@ -216,6 +216,7 @@ class ForcedDecoding(Search):
         """candidates: have every token that is given."""
         self._given = tuple(given)
         self._wanted = candidates.columns([*given, special.end])
+        assert len(self._wanted) == len(given) + 1
         self._special = special
         self._hypothesis = Hypothesis()
 

@@ -79,7 +79,7 @@ def compare(one: Sequence[Summary], other: Sequence[Summary]) -> Comparison:
 def measure(store: Path, name: str, count: int, precision: str, max_rows: int, seed: int) -> Comparison:
     """Load the checkpoint and compare `count` texts alone with the same texts in company."""
     model = load(store, name, precision=precision)
-    threads = threads_for(model.info.device, max_rows)
+    threads = threads_for(model.info, max_rows)
     with Engine(model, max_rows=max_rows, max_queue=2 * count, threads=threads) as engine:
         requests = requests_for(mixed_texts(count), model.info.defaults, seed)
         return compare(alone(engine, requests), in_company(engine, requests, seed))

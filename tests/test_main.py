@@ -154,7 +154,7 @@ def test_rows_depend_on_the_device_unless_they_are_chosen(device: str, chosen: i
     service.metrics = metrics
     model = FakeModel(fake_info(device=device))
     service.add(build_engine(model, service))
-    threads = threads_for(device, rows)
+    threads = threads_for(model.info, rows)
     eventually(lambda: len(model.states) == threads)
     assert [len(state.slots) for state in model.states] == [rows // threads] * threads
     service.engines["fake"].drain(0)

@@ -102,7 +102,7 @@ def tune(
     """
     if not pairs:
         raise ValueError("there is no row to tune on")
-    with Engine(model, max_rows=max_rows, max_queue=QUEUE, threads=threads_for(model.info.device, max_rows)) as engine:
+    with Engine(model, max_rows=max_rows, max_queue=QUEUE, threads=threads_for(model.info, max_rows)) as engine:
 
         @cache
         def different(options: DecodingOptions) -> Trial:

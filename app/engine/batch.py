@@ -34,13 +34,18 @@ class RunningBatch:
     """Live jobs, each in slots of its own."""
 
     def __init__(
-        self, model: Seq2SeqModel, capacity: int, observer: EngineObserver, clock: Callable[[], float]
+        self,
+        model: Seq2SeqModel,
+        numerals: Numerals,
+        capacity: int,
+        observer: EngineObserver,
+        clock: Callable[[], float],
     ) -> None:
         self._model = model
         self._state = model.open(capacity)
         shared = Candidates(model.shared)
         self._selector = CandidateSelector(shared.columns(model.info.special.suppressed), model.info.limits.max_beams)
-        self._numerals = Numerals(model.pieces)
+        self._numerals = numerals
         self._observer = observer
         self._clock = clock
         self._running: dict[Job, _Running] = {}

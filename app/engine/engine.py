@@ -115,11 +115,12 @@ class Engine:
             self._observer.refused(reason)
 
 
-def threads_for(device: str, max_rows: int) -> int:
-    """How many threads should run a model: on a CPU one for each core that may be used, as far as beams fit in."""
-    if device != "cpu":
+def threads_for(info: ModelInfo, max_rows: int) -> int:
+    """How many threads should run a model: on a CPU one for each core, as long as the widest beam fits in its rows."""
+    if info.device != "cpu":
         return 1
-    return max(1, min(len(os.sched_getaffinity(0)), MOST_THREADS, max_rows // FEWEST_ROWS))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, MOST_THREADS, max_rows // max(FEWEST_ROWS, info.limits.max_beams)))
 
 
 def _failed(error: RequestError) -> Future[Summary]:

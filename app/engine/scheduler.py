@@ -9,11 +9,11 @@ The rules, all of them:
 - Encoding interrupts decoding, and few are encoded nearly as long as several. So where more than half of its rows are
   in use, a lane takes newcomers when there are rows and jobs for `FEWEST_JOIN` of them, or else every `PATIENCE`th
   step.
-- The jobs that join together are encoded in passes of at most `PASS_JOBS` of like length (`passes`), each charged with
-  its padding: jobs times the longest source. Together they stay within `max_join_tokens`, except that one job alone
-  always may join. The rest joins after the next step.
+- The jobs that join together are encoded in passes of at most `PASS_JOBS` of like length (`passes`). They are charged
+  with the padding of a single one, jobs times the longest source, and stay within `max_join_tokens`, except that one
+  job alone always may join. The rest joins after the next step.
 - Rows are shared out evenly among lanes, one for each thread that runs the model. A job joins a lane that has no more
-  rows in use than any other, when that lane next asks, and stays there.
+  rows in use than any other that takes jobs, when that lane next asks, and stays there.
 - `max_queue` bounds the texts that wait; live ones are not counted. Several are admitted together or not at all.
 - Jobs that were live while something broke are suspects. They were admitted once, so no bound applies to them: they run
   again at once in their lane, one group after the other, and nobody else joins it until all are done.
@@ -84,6 +84,11 @@ class _Lane(Generic[JobT]):
     @property
     def idle(self) -> bool:
         return not (self.live or self.suspects)
+
+    @property
+    def closed(self) -> bool:
+        """Whether suspects have it for themselves."""
+        return bool(self.suspects) or (self.suspects_live and bool(self.live))
 
     def place(self, job: JobT) -> tuple[JobT, list[int]]:
         rows, self.free = self.free[: job.rows], self.free[job.rows :]
@@ -205,7 +210,7 @@ class Scheduler(Generic[JobT]):
         window = list(islice(self._waiting, max(len(lane.free), self._look_ahead + 1)))
         chosen: dict[int, _Waiting[JobT]] = {}
         free, longest = len(lane.free), 0
-        most_free = max((len(other.free) for other in self._lanes if other is not lane), default=0)
+        most_free = max((len(other.free) for other in self._lanes if other is not lane and not other.closed), default=0)
         for entry in self._in_turn(window):
             if not free or free < most_free:
                 break

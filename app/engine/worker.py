@@ -12,6 +12,7 @@ until the guilty one stands alone. A thread that died is replaced.
 
 import logging
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from app.engine.observer import EngineObserver
 from app.engine.scheduler import Scheduler, is_gone
 from app.errors import DeadlineExceededError, DrainingError, ModelFailedError, OverloadedError, TooLargeError
 from app.models.base import Seq2SeqModel
+from app.numerals import Numerals
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Worker:
         threads: int = 1,
     ) -> None:
         self._model = model
+        self._numerals = Numerals(model.pieces)
         self._observer = observer
         self._clock = clock
         self._scheduler: Scheduler[Job] = Scheduler(max_rows, max_queue, lanes=threads)
@@ -55,7 +58,7 @@ class Worker:
         self._draining = self._stopping = False
         self._grace_end = -float("inf")
         self._beats = [clock()] * threads
-        self._idle_deaths = 0
+        self._idle_deaths = [0] * threads
 
     @property
     def ready(self) -> bool:
@@ -124,9 +127,10 @@ class Worker:
             threads = self._threads
         for job in left:
             job.ticket.fail(DrainingError("The service stopped before this text was summarized.", retry_after=1))
+        end = time.monotonic() + STOPPING_SECONDS  # for all of them
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(STOPPING_SECONDS)
+                thread.join(max(0.0, end - time.monotonic()))
 
     # Refusing
 
@@ -161,7 +165,7 @@ class Worker:
     def _main(self, lane: int) -> None:
         try:
             if self._model.info.device == "cpu":
-                torch.set_num_threads(1)  # that this thread's kernels use
+                torch.set_num_threads(1)  # of this thread's kernels, and of threads that begin later and do not say
             with torch.inference_mode():
                 self._run(lane)
         except BaseException as error:  # the one place where the thread itself must not be lost
@@ -184,7 +188,7 @@ class Worker:
                 self._scheduler.leave(job, lane)
 
     def _new_batch(self) -> RunningBatch:
-        return RunningBatch(self._model, self._scheduler.lane_rows, self._observer, self._clock)
+        return RunningBatch(self._model, self._numerals, self._scheduler.lane_rows, self._observer, self._clock)
 
     def _next_newcomers(self, lane: int, batch: RunningBatch) -> list[tuple[Job, list[int]]] | None:
         """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
@@ -218,7 +222,7 @@ class Worker:
         if not outcomes:
             return
         with self._changed:
-            self._idle_deaths = 0
+            self._idle_deaths[lane] = 0
             for job, outcome in outcomes:
                 self._scheduler.leave(job, lane)
                 self._outboxes[lane].append((job, outcome))
@@ -271,17 +275,17 @@ class Worker:
         _log("the worker died and is replaced", error)
         self._observer.worker_restarted()
         with self._changed:
-            self._idle_deaths = 0 if self._scheduler.live(lane) else self._idle_deaths + 1
+            self._idle_deaths[lane] = 0 if self._scheduler.live(lane) else self._idle_deaths[lane] + 1
             self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
             if self._stopping:
                 return
-            if self._idle_deaths < MAX_IDLE_DEATHS:
+            if self._idle_deaths[lane] < MAX_IDLE_DEATHS:
                 self._threads[lane] = self._thread(lane)
                 return
             self._stopping = True
-            left = [*self._scheduler.unfinished(), *(job for outbox in self._outboxes for job, _ in outbox)]
-            for outbox in self._outboxes:
-                outbox.clear()
+            # The other threads answer what is in their own outboxes before they stop.
+            left = [*self._scheduler.unfinished(), *(job for job, _ in self._outboxes[lane])]
+            self._outboxes[lane].clear()
             self._changed.notify_all()
         logger.critical("the worker died %d times with nothing to do; this model is given up", MAX_IDLE_DEATHS)
         for job in left:

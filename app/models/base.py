@@ -170,11 +170,15 @@ class DecoderState(ABC):
 
     @abstractmethod
     def leave(self, rows: Sequence[int]) -> None:
-        """These slots are free again and keep no memory alive."""
+        """These slots, all that a source joined with, are free again and keep no memory alive."""
 
 
 class Seq2SeqModel(ABC):
-    """A loaded checkpoint. Tokenizing is thread-safe; everything on the device belongs to the worker thread."""
+    """A loaded checkpoint. Tokenizing is thread-safe; what is on the device belongs to the worker.
+
+    On a CPU the worker has several threads: `encode` and `open` are then called from all of them at once, and each
+    state belongs to one.
+    """
 
     info: ModelInfo
 

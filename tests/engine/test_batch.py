@@ -5,6 +5,7 @@ from app.engine.job import Job, Plan, Ticket
 from app.engine.observer import EngineObserver
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
+from app.numerals import Numerals
 from tests.engine.running import Clock
 from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel
 
@@ -16,7 +17,7 @@ def job(model: FakeModel, text: str, beams: int = 2, length: int = 4) -> Job:
 
 
 def open_batch(model: FakeModel) -> RunningBatch:
-    return RunningBatch(model, 8, EngineObserver(), Clock())
+    return RunningBatch(model, Numerals(model.pieces), 8, EngineObserver(), Clock())
 
 
 def test_rows_join_and_leave_between_steps() -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from app.engine.engine import Engine, threads_for
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.errors import DrainingError, InvalidRequestError, ModelFailedError, OverloadedError, TooLargeError
-from app.models.base import DecodingOptions, Span, StepOutput, Tokens
+from app.models.base import DecodingOptions, Limits, Span, StepOutput, Tokens
 from tests.engine.running import BEAMS, GREEDY, PATIENCE, Clock, RecordingObserver, alone, assert_same, running
-from tests.fakes import COPY_GATE, END, START, WORDS, FakeModel, Row, distribution
+from tests.fakes import COPY_GATE, END, START, WORDS, FakeModel, Row, distribution, fake_info
 
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=24).map(" ".join)
 options = st.builds(
@@ -311,14 +311,21 @@ def test_a_callback_may_submit_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "max_rows", "threads"),
-    [("cpu", 2, 64, 2), ("cpu", 64, 64, 8), ("cpu", 4, 16, 2), ("cpu", 4, 8, 1), ("cuda:0", 16, 256, 1)],
+    ("device", "cores", "max_rows", "beams", "threads"),
+    [
+        ("cpu", 2, 64, 4, 2),
+        ("cpu", 64, 64, 8, 8),
+        ("cpu", 8, 64, 16, 4),
+        ("cpu", 4, 16, 4, 2),
+        ("cpu", 4, 8, 4, 1),
+        ("cuda:0", 16, 256, 8, 1),
+    ],
 )
 def test_a_cpu_gets_a_thread_for_each_core_as_far_as_beams_fit_in(
-    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, max_rows: int, threads: int
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, max_rows: int, beams: int, threads: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    assert threads_for(device, max_rows) == threads
+    assert threads_for(fake_info(device=device, limits=Limits(16, 12, beams)), max_rows) == threads
 
 
 @pytest.mark.parametrize(("rows", "queue", "threads"), [(0, 1, 1), (1, 0, 1), (1, 1, 2), (1, 1, 0)])

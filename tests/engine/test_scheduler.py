@@ -113,6 +113,19 @@ def test_what_breaks_in_one_lane_leaves_the_other_alone() -> None:
     assert [job for job, _ in scheduler.join(1)] == broken[:1]
 
 
+def test_a_lane_that_suspects_have_for_themselves_does_not_keep_the_others_from_joining() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=8, max_queue=100, lanes=2)
+    scheduler.admit([Job() for _ in range(4)], now=0.0)
+    for lane in (0, 1, 0):
+        scheduler.join(lane)
+    scheduler.isolate(1)
+    scheduler.join(1)
+    waiting = [Job(), Job()]
+    scheduler.admit(waiting, now=0.0)
+    assert scheduler.join(1) == []
+    assert [job for job, _ in scheduler.join(0)] == waiting
+
+
 def test_a_joining_pass_is_charged_with_its_padding_and_stays_within_its_bound() -> None:
     scheduler: Scheduler[Job] = Scheduler(max_rows=100, max_queue=100, max_join_tokens=40)
     jobs = [Job(tokens=10), Job(tokens=10), Job(tokens=15), Job(tokens=100), Job(tokens=1)]

@@ -130,7 +130,7 @@ def evaluate(spec: str, model: Seq2SeqModel, plan: Plan) -> Evaluation:
     if not pairs:
         raise ValueError(f"{spec}: there is no row to evaluate")
     casing = Casing(text for pair in pairs for text in (pair.text, *pair.wanted))
-    threads = threads_for(model.info.device, plan.max_rows)
+    threads = threads_for(model.info, plan.max_rows)
     with Engine(model, max_rows=plan.max_rows, max_queue=QUEUE, threads=threads) as engine:
         return _evaluate(label(spec), _Bench(engine, pairs, plan, casing), default)
 

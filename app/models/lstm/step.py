@@ -2,12 +2,14 @@
 
 - Each LSTM layer is one product over its input and its state together; each gate is a tanh, for sigmoid(x) is
   (1 + tanh(x / 2)) / 2 and the halves are in the weights.
-- Products run in float32, in bfloat16, or in int8 with a scale for each row and each output; all else is float32.
+- Products run in float32 or in bfloat16; in int8, with a scale for each row and each output, those that have weights.
+  The rest is float32.
 - The output layer scores the frequent tokens and those of the row's own source (Jean et al. 2015, section 3.2).
 - What a source gives to attention is stored once, however many beams follow it, together with those of the same shape.
 
-A row's shapes depend on its own source and beams, and on the number of rows in steps of eight: bit for bit, its result
-is the same in any company (`tests/models/lstm/test_invariance.py`).
+How wide a row's source is computed is its own; how many rows there are (in steps of eight), how many sources of that
+width, and how many columns the output has, is not: over all of these its result was measured to be the same, bit for
+bit (`tests/models/lstm/test_invariance.py`).
 """
 
 from abc import ABC, abstractmethod

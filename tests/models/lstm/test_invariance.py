@@ -100,6 +100,24 @@ def test_every_row_of_a_full_batch_is_as_it_is_alone(model: LSTMModel, count: in
             assert torch.equal(output.attention[row, :width], single.attention[0, :width])
 
 
+@pytest.mark.parametrize("beams", [5, 8])
+def test_beams_of_a_source_are_the_same_alone_and_among_others(model: LSTMModel, beams: int) -> None:
+    memories = model.encode([source(20 + 31 * i, i) for i in range(6)])
+    alone, among = model.open(64), model.open(64)
+    alone.join(range(beams), memories[2])
+    for number, memory in enumerate(memories):
+        among.join(range(number * beams, (number + 1) * beams), memory)
+    own = range(2 * beams, 3 * beams)
+    for step in range(STEPS):
+        tokens = source(6 * beams, step)
+        expected = alone.step(range(beams), [tokens[slot] for slot in own])
+        got = among.step(range(6 * beams), tokens)
+        for row, slot in enumerate(own):
+            assert torch.equal(written(got, slot), written(expected, row))
+            width = memories[2].source_tokens
+            assert torch.equal(got.attention[slot, :width], expected.attention[row, :width])
+
+
 def test_joins_leaves_and_reorders_leave_the_other_rows_alone(model: LSTMModel) -> None:
     generator = random.Random(5)
     memories = model.encode([source(1 + 23 * i, i) for i in range(16)])
