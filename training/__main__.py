@@ -26,6 +26,7 @@ from training.tune import Log, grid_of, tune
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 MAX_BEAMS = 8
+RELEVANCE_SIZE = 64
 TOKENS_A_PAIR = 128  # longer sources fill a batch with fewer pairs, which bounds its memory
 Data = Annotated[
     list[str],
@@ -72,6 +73,13 @@ def run(
     attention_weight: Annotated[
         float, typer.Option(help="Draw attention to the source's own words: weight of that loss.")
     ] = 0.0,
+    relevance: Annotated[
+        float,
+        typer.Option(help="With --longer: tell what was appended from the story, in the encoder; weight of that loss."),
+    ] = 0.0,
+    sharpen: Annotated[
+        float, typer.Option(help="With --start-from: multiply the attention's scores, so that it is more decided.")
+    ] = 1.0,
     risk: Annotated[
         float, typer.Option(help="Share of the loss that is the measure (ROUGE) itself; to fine-tune with.")
     ] = 0.0,
@@ -114,6 +122,8 @@ def run(
     network = NetworkConfig(counts.vocabulary, embedding, encoder, encoder_layers, decoder, key, dropout)
     if start_from is not None:
         network = replace(NetworkConfig(**read_json(start_from / "config.json")["network"]), dropout=dropout)
+    if relevance:
+        network = replace(network, relevance_size=RELEVANCE_SIZE)
     config = TrainingConfig(
         network,
         epochs=epochs,
@@ -123,6 +133,8 @@ def run(
         warmup_steps=warmup_steps,
         decay_share=decay,
         attention_weight=attention_weight,
+        relevance_weight=relevance,
+        sharpen=sharpen,
         risk_share=risk,
         samples=samples,
         risk_beams=risk_beams,

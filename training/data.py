@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +72,16 @@ def read(spec: str) -> Iterator[Pair]:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Token ids of many pairs, end to end: `ids[starts[i]:starts[i + 1]]` is row i. 16 bits an id."""
+    """Token ids of many pairs, end to end: `ids[starts[i]:starts[i + 1]]` is row i. 16 bits an id.
+
+    story_lengths: how many of a source's tokens are its own; the rest was appended (`lengthen`).
+    """
 
     source_ids: NDArray[np.uint16]
     source_starts: NDArray[np.int64]
     summary_ids: NDArray[np.uint16]
     summary_starts: NDArray[np.int64]
+    story_lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.source_starts) - 1
@@ -127,7 +131,8 @@ def pack(pairs: Iterator[Pair], tokenizer: Tokenizer, max_source: int, max_summa
 
 def end_to_end(sources: list[NDArray[np.uint16]], summaries: list[NDArray[np.uint16]]) -> Packed:
     """Rows, packed."""
-    return Packed(np.concatenate(sources), _starts(sources), np.concatenate(summaries), _starts(summaries))
+    ids, starts = np.concatenate(sources), _starts(sources)
+    return Packed(ids, starts, np.concatenate(summaries), _starts(summaries), story_lengths=np.diff(starts))
 
 
 def lengthen(packed: Packed, share: float, max_source: int, seed: int) -> Packed:
@@ -146,7 +151,8 @@ def lengthen(packed: Packed, share: float, max_source: int, seed: int) -> Packed
             parts.append(sources[random.integers(len(packed))])
             length += len(parts[-1])
         longer[row] = np.concatenate(parts)[:wanted]
-    return end_to_end(longer, [packed.summary(row) for row in range(len(packed))])
+    grown = end_to_end(longer, [packed.summary(row) for row in range(len(packed))])
+    return replace(grown, story_lengths=packed.source_lengths)
 
 
 def _blocks(pairs: Iterator[Pair], size: int) -> Iterator[list[Pair]]:
@@ -166,10 +172,14 @@ def _starts(rows: list[NDArray[np.uint16]]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Shapes: source (B, S), lengths (B,), inputs and targets (B, T); targets are PAD beyond the end token."""
+    """Shapes: source (B, S), lengths (B,), inputs and targets (B, T); targets are PAD beyond the end token.
+
+    stories (B,): how many of a source's tokens are its own.
+    """
 
     source: Tensor
     lengths: Tensor
+    stories: Tensor
     inputs: Tensor
     targets: Tensor
 
@@ -206,6 +216,7 @@ def collate(packed: Packed, rows: NDArray[np.int64]) -> Batch:
     return Batch(
         source,
         torch.from_numpy(packed.source_lengths[rows].copy()),
+        torch.from_numpy(packed.story_lengths[rows].copy()),
         _pad([np.concatenate([[START], summary]) for summary in summaries]),
         _pad([np.concatenate([summary, [END]]) for summary in summaries]),
     )

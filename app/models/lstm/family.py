@@ -187,19 +187,27 @@ class LSTMModel(Seq2SeqModel):
         memory, state = self._model.encode(ids.to(self._device), lengths.to(self._device))
         start = torch.stack(state, dim=1).float()  # (B, 4, D)
         return [
-            self._memory(source, summary, memory.keys[row], memory.values[row], start[row])
+            self._memory(source, summary, memory.keys[row], memory.values[row], memory.prior[row], start[row])
             for row, (source, summary) in enumerate(zip(sources, given or [()] * len(sources), strict=True))
         ]
 
     def _memory(
-        self, source: Sequence[int], given: Sequence[int], keys: Tensor, values: Tensor, start: Tensor
+        self,
+        source: Sequence[int],
+        given: Sequence[int],
+        keys: Tensor,
+        values: Tensor,
+        prior: Tensor,
+        start: Tensor,
     ) -> LSTMMemory:
-        """keys (S, K), values (S, H) of a batch's width."""
+        """keys (S, K), values (S, H), prior (S) of a batch's width."""
         own = [token for token in dict.fromkeys([*source, *given]) if token not in self._shared.columns]
         candidates = Candidates(self._shared, own)
         columns, tokens = (torch.tensor(ids, device=self._device) for ids in (candidates.columns(source), own))
         length = len(source)
-        return LSTMMemory(Reading(keys[:length], values[:length], columns, tokens.long(), start), candidates)
+        return LSTMMemory(
+            Reading(keys[:length], values[:length], prior[:length], columns, tokens.long(), start), candidates
+        )
 
     def open(self, capacity: int) -> LSTMState:
         with torch.inference_mode():

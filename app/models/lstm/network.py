@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+INITIAL_RELEVANCE = 5.0  # as a logit: 0.993
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Sizes of the network. `encoder_size` is that of one direction."""
+    """Sizes of the network. `encoder_size` is that of one direction; with a `relevance_size` of 0 there is none."""
 
     vocabulary_size: int
     embedding_size: int = 256
@@ -30,6 +32,7 @@ class NetworkConfig:
     decoder_size: int = 512
     key_size: int = 256
     dropout: float = 0.1
+    relevance_size: int = 0
 
 
 class Memory(NamedTuple):
@@ -38,7 +41,7 @@ class Memory(NamedTuple):
     keys: Tensor  # (B, S, K)
     values: Tensor  # (B, S, H)
     ids: Tensor  # (B, S) source token ids, for copying
-    mask: Tensor  # (B, S) True on real positions
+    prior: Tensor  # (B, S) float32, added to every score: log-probability of relevance; minus infinity on padding
 
 
 class State(NamedTuple):
@@ -137,10 +140,31 @@ class Encoder(nn.Module):
         return hidden, torch.cat(ends, dim=1)
 
 
+class Relevance(nn.Module):
+    """The log-probability that a position belongs to what is to be summarized: a small network over each position.
+
+    It begins near zero everywhere, as if it were not there.
+    """
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(inputs, size)
+        self.weight = nn.Parameter(torch.zeros(size))
+        self.bias = nn.Parameter(torch.tensor(INITIAL_RELEVANCE))
+
+    def forward(self, positions: Tensor) -> Tensor:
+        """(B, S, I) -> (B, S) float32."""
+        logits = (torch.tanh(self.hidden(positions)).float() * self.weight.float()).sum(2) + self.bias.float()
+        return F.logsigmoid(logits)
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention with learned projections; keys and values are projected once for each source.
 
     The key also sees the token's own embedding: the exact word is what copying has to find.
+
+    How relevant a position is, whatever is asked, is one more number for each of them: the logarithm of a probability,
+    added to its scores (content selection, Gehrmann et al. 2018). So what follows a story is passed over as a whole.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -150,16 +174,20 @@ class Attention(nn.Module):
         self.key = nn.Linear(encoded + config.embedding_size, config.key_size, bias=False)
         self.value = nn.Linear(encoded, encoded, bias=False)
         self.scale = 1.0 / math.sqrt(config.key_size)
+        inputs, size = encoded + config.embedding_size, config.relevance_size
+        self.relevance = Relevance(inputs, size) if size else None
 
-    def project(self, encoded: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, H), (B, S, E) -> keys (B, S, K), values (B, S, H)."""
-        return self.key(torch.cat([encoded, embedded], dim=2)), self.value(encoded)
+    def project(self, encoded: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, S, H), (B, S, E) -> keys (B, S, K), values (B, S, H), log-probabilities of relevance (B, S)."""
+        both = torch.cat([encoded, embedded], dim=2)
+        relevance = both.new_zeros(both.shape[:2]).float() if self.relevance is None else self.relevance(both)
+        return self.key(both), self.value(encoded), relevance
 
     def forward(self, hidden: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """hidden (B, T, D) -> attended (B, T, H), weights (B, T, S)."""
         queries = self.query(hidden) * self.scale  # (B, T, K)
         scores = torch.bmm(queries, memory.keys.transpose(1, 2)).float()  # (B, T, S)
-        scores = scores.masked_fill(~memory.mask.unsqueeze(1), -torch.inf)
+        scores = scores + memory.prior.unsqueeze(1)
         weights = torch.softmax(scores, dim=2)  # (B, T, S), exactly zero on padding
         return torch.bmm(weights.to(memory.values.dtype), memory.values), weights
 
@@ -216,10 +244,10 @@ class Seq2Seq(nn.Module):
         """ids (B, S), lengths (B,) -> what the decoder attends to, and where it starts."""
         embedded = self.dropout(self.embedding(ids))  # (B, S, E)
         encoded, last = self.encoder(embedded, lengths)  # (B, S, H), (B, H)
-        keys, values = self.decoder.attention.project(encoded, embedded)  # (B, S, K), (B, S, H)
-        mask = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # (B, S)
+        keys, values, prior = self.decoder.attention.project(encoded, embedded)  # (B, S, K), (B, S, H), (B, S)
+        padding = torch.arange(ids.shape[1], device=ids.device) >= lengths.unsqueeze(1)  # (B, S)
         start = torch.tanh(self.bridge(last))  # (B, 4 D)
-        return Memory(keys, values, ids, mask), State(*start.chunk(4, dim=1))
+        return Memory(keys, values, ids, prior.masked_fill(padding, -torch.inf)), State(*start.chunk(4, dim=1))
 
     def decode(self, tokens: Tensor, memory: Memory, state: State) -> Decoded:
         """tokens (B, T): the start token and all that follow but the last, or just the last one written (T = 1)."""

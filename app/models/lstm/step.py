@@ -95,7 +95,7 @@ class Cell:
 class Reading:
     """What the decoder needs of one source of S positions with N tokens of its own.
 
-    keys (S, K), values (S, H): of the encoder's type.
+    keys (S, K), values (S, H): of the encoder's type. prior (S): float32, added to the scores.
     columns (S): where a step's output holds the token of each position.
     own (N): its own tokens, in the order of their columns.
     start: (4, D) float32, the decoder's first state.
@@ -103,6 +103,7 @@ class Reading:
 
     keys: Tensor
     values: Tensor
+    prior: Tensor
     columns: Tensor
     own: Tensor
     start: Tensor
@@ -119,7 +120,7 @@ class _Stored(NamedTuple):
     keys: Tensor  # (places, W, K)
     values: Tensor  # (places, W, H)
     columns: Tensor  # (places, W)
-    hidden: Tensor  # (places, W) what is added to the scores: minus infinity on padding
+    prior: Tensor  # (places, W) what is added to the scores: minus infinity on padding
     tokens: Tensor  # (places, W / 2, E) embeddings of the own tokens
     bias: Tensor  # (places, W / 2)
 
@@ -141,7 +142,7 @@ class Group:
             keys=empty(width, step.key_size, dtype=step.dtype),
             values=empty(width, step.value_size, dtype=step.dtype),
             columns=empty(width, dtype=torch.long),
-            hidden=empty(width),
+            prior=empty(width),
             tokens=empty(self.own, step.embedding_size, dtype=step.dtype),
             bias=empty(self.own),
         )
@@ -156,7 +157,7 @@ class Group:
         for field, given in ((own.keys, reading.keys), (own.values, reading.values), (own.columns, reading.columns)):
             field[:length] = given
             field[length:] = 0
-        own.hidden[:length], own.hidden[length:] = 0, -torch.inf
+        own.prior[:length], own.prior[length:] = reading.prior, -torch.inf
         own.tokens[:count], own.bias[:count] = self._step.scorers(reading.own)
         own.tokens[count:], own.bias[count:] = 0, -torch.inf
         return place
@@ -172,7 +173,7 @@ class Group:
         """queries (places x queries, K) of the first `used` places -> attended (…, H), weights (…, W)."""
         stored = self._stored
         spread = queries.to(stored.keys.dtype).view(used, self.queries, -1)
-        scores = torch.bmm(spread, stored.keys[:used].mT).float() + stored.hidden[:used].unsqueeze(1)  # (n, G, W)
+        scores = torch.bmm(spread, stored.keys[:used].mT).float() + stored.prior[:used].unsqueeze(1)  # (n, G, W)
         weights = torch.softmax(scores, dim=2)
         attended = torch.bmm(weights.to(stored.values.dtype), stored.values[:used])  # (n, G, H)
         return attended.float().flatten(0, 1), weights.flatten(0, 1)

@@ -15,7 +15,7 @@ from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
 from tests.models.lstm.checkpoints import model_of
 
-SIZES = NetworkConfig(16_000)  # the real sizes: kernels are chosen by them
+SIZES = NetworkConfig(16_000, relevance_size=64)  # the real sizes: kernels are chosen by them
 FREQUENT = range(2, 4_098)
 STEPS = 4
 
@@ -23,7 +23,10 @@ STEPS = 4
 @pytest.fixture(scope="module", params=PRECISIONS)
 def model(request: pytest.FixtureRequest) -> LSTMModel:
     torch.manual_seed(0)
-    return model_of(Seq2Seq(SIZES), request.param, FREQUENT)
+    network = Seq2Seq(SIZES)
+    assert network.decoder.attention.relevance is not None
+    torch.nn.init.normal_(network.decoder.attention.relevance.weight)  # else every position is as relevant
+    return model_of(network, request.param, FREQUENT)
 
 
 def source(length: int, seed: int) -> list[int]:
@@ -170,4 +173,4 @@ def test_shapes_come_from_a_small_family() -> None:
 @pytest.mark.parametrize(("positions", "own", "width"), [(1, 0, 128), (128, 64, 128), (129, 0, 256), (1, 65, 256)])
 def test_the_width_of_a_source_is_its_own(positions: int, own: int, width: int) -> None:
     nothing = torch.zeros(1)
-    assert Reading(torch.zeros(positions, 1), nothing, nothing, torch.zeros(own), nothing).width == width
+    assert Reading(torch.zeros(positions, 1), nothing, nothing, nothing, torch.zeros(own), nothing).width == width

@@ -1,5 +1,7 @@
 """The network computes the formula it claims, learns, and never looks at padding."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,14 +21,18 @@ def small_network(seed: int = 0, config: NetworkConfig = SMALL) -> Seq2Seq:
 
 
 @torch.no_grad()
-def test_attention_equals_a_float64_numpy_reference_of_the_formula() -> None:
+@pytest.mark.parametrize("relevance_size", [0, 6])
+def test_attention_equals_a_float64_numpy_reference_of_the_formula(relevance_size: int) -> None:
     torch.manual_seed(0)
-    attention = Attention(SMALL)
+    attention = Attention(replace(SMALL, relevance_size=relevance_size))
+    relevance = attention.relevance
+    if relevance is not None:
+        nn.init.normal_(relevance.weight)
     encoded, embedded, hidden = torch.randn(3, 7, 24), torch.randn(3, 7, 16), torch.randn(3, 5, 20)
     lengths = torch.tensor([7, 4, 1])
-    keys, values = attention.project(encoded, embedded)
-    mask = torch.arange(7) < lengths.unsqueeze(1)
-    attended, weights = attention(hidden, Memory(keys, values, torch.zeros(3, 7, dtype=torch.long), mask))
+    keys, values, prior = attention.project(encoded, embedded)
+    prior = prior.masked_fill(torch.arange(7) >= lengths.unsqueeze(1), -torch.inf)
+    attended, weights = attention(hidden, Memory(keys, values, torch.zeros(3, 7, dtype=torch.long), prior))
 
     def wide(tensor: torch.Tensor) -> np.ndarray:
         return tensor.numpy().astype(np.float64)
@@ -37,6 +43,9 @@ def test_attention_equals_a_float64_numpy_reference_of_the_formula() -> None:
         k = sources @ wide(attention.key.weight).T
         v = wide(encoded[row])[:length] @ wide(attention.value.weight).T
         scores = q @ k.T / np.sqrt(k.shape[1])
+        if relevance is not None:
+            inner = np.tanh(sources @ wide(relevance.hidden.weight).T + wide(relevance.hidden.bias))
+            scores -= np.log1p(np.exp(-(inner @ wide(relevance.weight) + wide(relevance.bias))))
         expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(wide(weights[row])[:, :length], expected, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(wide(attended[row]), expected @ v, rtol=1e-4, atol=1e-6)
@@ -138,7 +147,8 @@ def reversal_batch(size: int, length: int) -> Batch:
     backwards = source.flip(1)
     start, end = torch.full((size, 1), START), torch.full((size, 1), END)
     inputs, targets = torch.cat([start, backwards], 1), torch.cat([backwards, end], 1)
-    return Batch(source, torch.full((size,), length), inputs, targets)
+    lengths = torch.full((size,), length)
+    return Batch(source, lengths, lengths, inputs, targets)
 
 
 def test_it_learns_to_reverse_and_its_attention_turns_antidiagonal() -> None:

@@ -100,7 +100,8 @@ def test_a_reading_that_is_not_finite_is_gone_with_its_place(network: Seq2Seq) -
 
     def reading(length: int, value: float) -> Reading:
         filled = torch.full((length, 64), value)
-        return Reading(filled[:, :32], filled, torch.zeros(length).long(), torch.tensor([3] * (length // 2)), filled)
+        own, columns = torch.tensor([3] * (length // 2)), torch.zeros(length).long()
+        return Reading(filled[:, :32], filled, 0 * filled[:, 0], columns, own, filled)
 
     place = group.enter(reading(100, torch.nan))
     group.leave(place)
