@@ -43,7 +43,7 @@ def company_command(
         result = company.measure(store, name, texts, each, max_rows, seed)
         different += result.different_tokens
         print(
-            f"{result.texts} texts, {each}: {result.different_tokens} with other tokens, "
+            f"{result.texts} texts, {each}, {result.left} others left: {result.different_tokens} with other tokens, "
             f"{result.different_attention} with other attention (largest difference {result.largest_difference:.2g})",
             flush=True,
         )
