@@ -109,7 +109,7 @@ class Watcher:
 
 def near_ties(model: Seq2SeqModel, pairs: Sequence[Pair], beams: int, keep: int) -> list[NearTie]:
     """The `keep` closest of these texts, the closest first."""
-    return heapq.nsmallest(keep, _watched(model, pairs, beams), key=lambda case: case.gap)
+    return heapq.nsmallest(keep, _watched(model, pairs, beams), key=lambda case: (case.gap, case.id))
 
 
 def _watched(model: Seq2SeqModel, pairs: Sequence[Pair], beams: int) -> Iterator[NearTie]:
