@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, product
 from pathlib import Path
@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
-from app.models.base import DecodingOptions
 from app.models.checkpoint import read_json
 from app.models.lstm.network import NetworkConfig
 from app.models.registry import load as load_model
@@ -72,7 +71,7 @@ class Roofline:
 def measure(store: Path, name: str, texts: int, beams: int, rows: Sequence[int]) -> Roofline:
     """The roofline of a checkpoint on this machine, in less than three minutes on a quiet one.
 
-    rows: of one core. texts: of the committed sample, greedily decoded to know how long summaries are.
+    rows: of one core. texts: of the committed sample, decoded to know how long summaries are.
     """
     config = NetworkConfig(**read_json(store / name / "config.json")["network"])
     lengths, frequent = _lengths(store, name, texts, beams)
@@ -88,7 +87,7 @@ def measure(store: Path, name: str, texts: int, beams: int, rows: Sequence[int])
     found = [
         Row(
             precision,
-            count,
+            loads[count].texts * beams,
             machine.cores,
             *(limit(*phases, each, loads[count].texts, lengths.summary + 1) for each in (machine, machine.at_peak())),
         )
@@ -107,7 +106,7 @@ def _lengths(store: Path, name: str, count: int, beams: int) -> tuple[Lengths, i
     """And the number of frequent tokens."""
     model = load_model(store, name, device="cpu")
     texts, shared = mixed_texts(count), model.shared
-    options = DecodingOptions(num_beams=beams, max_length=model.info.defaults.max_length)
+    options = replace(model.info.defaults, num_beams=beams)
     with Engine(model, max_rows=32, max_queue=count) as engine:
         requests = [SummaryRequest(text, options, timeout=3600.0) for text in texts]
         summaries = [future.result() for future in engine.submit(requests)]
@@ -288,7 +287,8 @@ def _limits(roofline: Roofline) -> str:
         "summaries/s",
         "at peak",
     ]
-    return f"Roofline, beams {roofline.beams}:\n\n{_table(head, rows)}"
+    said = "each product at the throughput of its shape; `at peak`, at the highest of its type"
+    return f"Roofline, beams {roofline.beams} ({said}):\n\n{_table(head, rows)}"
 
 
 def _cores(roofline: Roofline) -> str:
@@ -296,7 +296,7 @@ def _cores(roofline: Roofline) -> str:
 
 
 def _rates(values: Sequence[float | None], unit: float) -> str:
-    """One core's rate alone and among all, and how many cores' worth all of them together are."""
+    """A core's rate alone and while all work, and the ratio of the two."""
     known = [value for value in values if value is not None]
     if not known:
         return ""
