@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from app.models.lstm.network import NetworkConfig
+from app.models.lstm.network import COMPARED, NetworkConfig
 
 SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
 # The types of encoder and attention, and of the decoder's products with weights.
@@ -81,7 +81,10 @@ def encoding(config: NetworkConfig, precision: str, load: Load) -> list[Part]:
     parts.append(_product("keys", kind, Shape(1, tokens, both + embedding, key), tokens * key * size))
     parts.append(_product("values", kind, Shape(1, tokens, both, both), tokens * both * size))
     if config.relevance_size:
-        parts.append(_product("relevance", kind, Shape(1, tokens, both + embedding, config.relevance_size), tokens * 4))
+        compared = config.relevance_size
+        parts.append(_product("relevance", kind, Shape(1, tokens, both + embedding, compared)))
+        parts.append(_product("relevance, comparing", kind, Shape(1, tokens, COMPARED * compared, compared)))
+        parts.append(_product("relevance, deciding", kind, Shape(1, tokens, compared, 1), tokens * 4))
     state = 4 * config.decoder_size
     parts.append(_product("bridge", kind, Shape(1, load.texts, both, state), load.texts * state * 4))
     return parts

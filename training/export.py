@@ -53,8 +53,7 @@ def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card, frequent: 
     """Write `target` whole or not at all; weights in half precision."""
     with _draft_of(target) as draft:
         _write_frequent(draft, frequent)
-        weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
-        save_file(weights, draft / "model.safetensors")
+        _write_weights(draft, model)
         shutil.copyfile(tokenizer, draft / "tokenizer.json")
         config = {
             "family": "lstm",
@@ -65,6 +64,21 @@ def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card, frequent: 
             "decoding": dataclasses.asdict(card.decoding),
         }
         _write(draft, config, card.readme)
+
+
+def refit(model: Seq2Seq, source: Path, target: Path) -> None:
+    """The checkpoint `source` as `target`, with this network in place of its own.
+
+    Raises CheckpointError when `source` is not whole.
+    """
+    verify(source)
+    config = read_json(source / "config.json") | {"network": dataclasses.asdict(model.config)}
+    with _draft_of(target) as draft:
+        _write_weights(draft, model)
+        for name in ("tokenizer.json", FREQUENT_FILE):
+            if (source / name).exists():
+                shutil.copyfile(source / name, draft / name)
+        _write(draft, config, (source / "README.md").read_text(encoding="utf-8"))
 
 
 def describe(
@@ -90,6 +104,11 @@ def describe(
         if frequent is not None:
             _write_frequent(draft, frequent)
         _write(draft, config, (source / "README.md").read_text(encoding="utf-8") if readme is None else readme)
+
+
+def _write_weights(draft: Path, model: Seq2Seq) -> None:
+    weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
+    save_file(weights, draft / "model.safetensors")
 
 
 def _write(draft: Path, config: dict[str, Any], readme: str) -> None:
