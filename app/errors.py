@@ -11,6 +11,7 @@ PrecisError
      ├─ InvalidRequestError     422, with the fields that are wrong
      ├─ ModelFailedError        500, this text alone made the model fail
      ├─ OverloadedError         503, with the seconds after which to try again
+     │   ├─ TooLateError        503, it could not be answered before its own deadline
      │   └─ DrainingError       503, the service is stopping or not ready yet
      └─ DeadlineExceededError   504
 """
@@ -67,6 +68,7 @@ class ModelNotFoundError(RequestError):
 class TooLargeError(RequestError):
     """Body, text or batch over its limit."""
 
+    reason: ClassVar[str] = "too_large"
     status, title, slug = 413, "Content too large", "content-too-large"
 
 
@@ -89,8 +91,9 @@ class ModelFailedError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """The queue is full; `retry_after` is in whole seconds, from the measured queue."""
+    """The queue is full; `retry_after` is in whole seconds, from the measured queue. `reason` is counted by."""
 
+    reason: ClassVar[str] = "queue_full"
     status, title, slug = 503, "Overloaded", "overloaded"
 
     def __init__(self, detail: str, retry_after: int) -> None:
@@ -98,9 +101,16 @@ class OverloadedError(RequestError):
         self.retry_after = retry_after
 
 
+class TooLateError(OverloadedError):
+    """Refused on arrival: by the measured costs it could not be answered before its own deadline."""
+
+    reason: ClassVar[str] = "deadline"
+
+
 class DrainingError(OverloadedError):
     """The service is stopping, or has not loaded its checkpoint yet."""
 
+    reason: ClassVar[str] = "draining"
     title, slug = "Not accepting work", "draining"
 
 
