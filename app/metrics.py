@@ -1,7 +1,6 @@
 """Prometheus metrics. Each application has a registry of its own; labels never hold what a caller sent."""
 
 import threading
-from dataclasses import astuple
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -85,7 +84,7 @@ class PrometheusObserver(EngineObserver):
         self._padded_tokens = 0
 
     def queue_changed(self, waiting: Load, expected_wait: float) -> None:
-        for gauge, value in zip(self._queue, astuple(waiting), strict=True):
+        for gauge, value in zip(self._queue, waiting.values, strict=True):
             gauge.set(value)
         self._expected_wait.set(expected_wait)
 

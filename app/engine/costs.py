@@ -10,11 +10,13 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import gt
 from typing import Protocol
 
 KEPT = 0.995
 FEWEST_ANSWERS = 16
+NEARLY_ALL = 1.5  # times the mean of their steps: in so many nearly all summaries are over
 
 
 class Costly(Protocol):
@@ -63,10 +65,14 @@ class Load:
             self.texts - other.texts, self.tokens - other.tokens, self.rows - other.rows, self.bytes - other.bytes
         )
 
+    @property
+    def values(self) -> tuple[float, float, float, float]:
+        return self.texts, self.tokens, self.rows, self.bytes
+
     def beyond(self, limit: "Load") -> int | None:
-        """The first field that is above its limit, by its place."""
-        places = enumerate(zip(astuple(self), astuple(limit), strict=True))
-        return next((place for place, (value, most) in places if value > most), None)
+        """The place of the first value that is above its limit."""
+        over = map(gt, self.values, limit.values)
+        return next((place for place, above in enumerate(over) if above), None)
 
 
 class Mean:
@@ -115,8 +121,8 @@ class Costs:
         return (load.tokens * self._token.value + row_steps * self._row_step.value) / lanes
 
     def alone(self, job: Costly) -> float:
-        """Seconds from joining to the answer."""
+        """Seconds from joining to the answer, with steps enough for nearly every summary."""
         if self._answers < FEWEST_ANSWERS:
             return 0.0
-        steps = min(self._steps.value, job.most_steps)
+        steps = min(NEARLY_ALL * self._steps.value, job.most_steps)
         return job.tokens * self._token.value + steps * self._step.value

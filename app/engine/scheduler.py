@@ -4,9 +4,9 @@ The rules, all of them:
 
 - The queue is bounded in everything that waiting work costs: texts, source tokens, decoder rows and bytes. Several are
   admitted together or not at all. Live ones are not counted.
-- What cannot be ready in time is refused on arrival: where those who wait, and then the newcomer itself, take longer
-  than its deadline leaves by the costs measured so far (`costs`). Where nobody waits nothing is refused. Whoever was
-  admitted while others waited is let go as soon as its own work no longer fits before its deadline.
+- What cannot be ready in time is refused on arrival: where others wait, and their work and then its own take longer, by
+  the costs measured so far (`costs`), than its deadline leaves. Whoever could have been ready when it came is let go as
+  soon as its own work alone takes longer than its deadline leaves: begun that late, it would only be given up halfway.
 - First come, first served, within bounds. The job that has waited longest goes first, and with it those of like length
   among the next `LOOK_AHEAD`, so that little padding is encoded. A job that needs more rows than are free lets others
   pass. Whoever was overtaken `LOOK_AHEAD` times is overtaken no more: rows that come free are kept for it. So nobody
@@ -26,7 +26,7 @@ The rules, all of them:
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from app.engine.costs import Costly, Costs, Load
@@ -172,11 +172,12 @@ class Scheduler(Generic[JobT]):
     def admit(self, jobs: Sequence[JobT], now: float) -> None:
         """Queue all of these jobs, or none: OverloadedError, TooLateError, or TooLargeError if they can never fit."""
         self._check_bounds(Load.of(jobs))
-        alone = [self._costs.alone(job) if self._queue else 0.0 for job in jobs]
+        alone = [self._costs.alone(job) for job in jobs]
         for job, seconds in zip(jobs, alone, strict=True):
             self._check_time(seconds, job.deadline - now)
         for job, seconds in zip(jobs, alone, strict=True):
-            self._queue.append(job, job.deadline - seconds)
+            latest = job.deadline - seconds
+            self._queue.append(job, latest if latest > now else job.deadline)
 
     def abandon(self, jobs: Iterable[JobT]) -> None:
         """Nobody waits for these any more: they are withdrawn next, if they still wait. From any thread."""
@@ -197,7 +198,7 @@ class Scheduler(Generic[JobT]):
         if place is None:
             return
         name = NAMES[place]
-        wanted, waiting, limit = (astuple(each)[place] for each in (load, self.waiting, self._limits))
+        wanted, waiting, limit = (each.values[place] for each in (load, self.waiting, self._limits))
         if wanted > limit:
             raise TooLargeError(
                 f"{wanted:.0f} {name}, parts of long texts included, never fit the queue of {limit:.0f}; send fewer."

@@ -6,9 +6,10 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.engine.costs import FEWEST_ANSWERS, Load
-from app.engine.scheduler import FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, passes
+from app.engine.scheduler import FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, is_gone, passes
 from app.errors import OverloadedError, TooLargeError, TooLateError
 
 LOOK_AHEAD = 4
@@ -21,7 +22,7 @@ class Job:
     rows: int = 1
     tokens: int = 10
     bytes: int = 100
-    most_steps: int = 100
+    most_steps: int = 4
     deadline: float = FOREVER
     abandoned: bool = False
 
@@ -289,13 +290,13 @@ def test_whoever_was_late_before_it_came_is_admitted_to_be_told_so() -> None:
     assert served.scheduler.withdraw(served.now) == [late]
 
 
-def test_whoever_waited_too_long_to_be_answered_in_time_is_let_go_early() -> None:
+@pytest.mark.parametrize(("most_steps", "needed"), [(2, 1.0), (4, 1.5), (100, 2.0)])
+def test_whoever_waited_too_long_to_be_answered_in_time_is_let_go_early(most_steps: int, needed: float) -> None:
     served = Served()
-    hopeless = Job(deadline=served.now + 10.0)
-    served.scheduler.admit([Job()], served.now)
-    served.scheduler.admit([hopeless], served.now)
-    assert served.scheduler.withdraw(served.now + 8.4) == []
-    assert served.scheduler.withdraw(served.now + 8.6) == [hopeless], "it needs 1.5 s of its own"
+    hopeless = Job(deadline=served.now + 10.0, most_steps=most_steps)
+    served.scheduler.admit([Job(), hopeless], served.now)
+    assert served.scheduler.withdraw(served.now + 9.9 - needed) == []
+    assert served.scheduler.withdraw(served.now + 10.1 - needed) == [hopeless]
 
 
 @given(
@@ -328,3 +329,87 @@ def test_every_job_joins_once_in_rows_of_its_own(shapes: list[tuple[int, int]], 
         overtakers = [other for other in order[: order.index(job)] if other in jobs[place + 1 :]]
         assert len(overtakers) <= 2 * LOOK_AHEAD + max_rows
     assert scheduler.live_rows == 0
+
+
+class Scheduled(RuleBasedStateMachine):
+    """Any number of lanes, with jobs that come, join, are answered, leave, wait too long and break."""
+
+    @initialize(lanes=st.integers(1, 3), rows=st.integers(8, 12))
+    def start(self, lanes: int, rows: int) -> None:
+        self.lanes = lanes
+        self.scheduler: Scheduler[Job] = Scheduler(
+            rows * lanes, Load(20, 400, 60, 2000), max_join_tokens=60, lanes=lanes, look_ahead=LOOK_AHEAD
+        )
+        self.now = 0.0
+        self.unfinished: list[Job] = []
+        self.live: dict[Job, tuple[int, list[int]]] = {}
+
+    @rule(shapes=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 40), st.integers(1, 50)), max_size=6))
+    def admit(self, shapes: list[tuple[int, int, int]]) -> None:
+        jobs = [Job(rows, tokens, deadline=self.now + patience) for rows, tokens, patience in shapes]
+        before = self.scheduler.waiting
+        try:
+            self.scheduler.admit(jobs, self.now)
+        except (OverloadedError, TooLargeError):
+            assert self.scheduler.waiting == before
+        else:
+            self.unfinished += jobs
+            assert self.scheduler.waiting == before + Load.of(jobs)
+
+    @rule(lane=st.integers(0, 2), answered=st.integers(0, 5), seconds=st.floats(0, 3))
+    def turn(self, lane: int, answered: int, seconds: float) -> None:
+        lane %= self.lanes
+        for job, rows in self.scheduler.join(self.now, lane):
+            assert job in self.unfinished
+            assert job not in self.live
+            assert len(rows) == job.rows
+            self.live[job] = lane, rows
+        for job in self.scheduler.live(lane)[:answered]:
+            self.finish(job, answered=True)
+        self.now += seconds
+        self.scheduler.turned(seconds / 3, self.now, lane)
+
+    @rule(lane=st.integers(0, 2))
+    def break_down(self, lane: int) -> None:
+        lane %= self.lanes
+        broken = self.scheduler.live(lane)
+        guilty = self.scheduler.isolate(lane)
+        assert guilty == (broken if len(broken) == 1 else [])
+        self.live = {job: place for job, place in self.live.items() if job not in broken}
+        self.unfinished = [job for job in self.unfinished if job not in guilty]
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        jobs = data.draw(st.lists(st.sampled_from(self.unfinished), unique=True)) if self.unfinished else []
+        for job in jobs:
+            job.abandoned = True
+        self.scheduler.abandon(jobs)
+        gone = self.scheduler.withdraw(self.now)
+        assert all(job.abandoned or job not in self.live for job in gone)
+        self.unfinished = [job for job in self.unfinished if job not in gone]
+        for job in [job for job in self.live if is_gone(job, self.now)]:
+            self.finish(job, answered=False)
+
+    def finish(self, job: Job, answered: bool) -> None:
+        self.scheduler.leave(job, self.live.pop(job)[0], answered=answered)
+        self.unfinished.remove(job)
+
+    @invariant()
+    def nothing_is_lost_and_nothing_doubled(self) -> None:
+        assert sorted(map(id, self.scheduler.unfinished())) == sorted(map(id, self.unfinished))
+        taken = [(lane, row) for lane, rows in self.live.values() for row in rows]
+        assert len(set(taken)) == len(taken) == self.scheduler.live_rows
+        assert self.scheduler.expected_wait >= 0
+
+    def teardown(self) -> None:
+        """Whatever happened, nobody waits for ever."""
+        for _ in range(500):
+            if self.scheduler.idle:
+                return
+            for lane in range(self.lanes):
+                self.turn(lane, answered=100, seconds=0.0)
+        raise AssertionError("the queue does not empty")
+
+
+TestScheduled = Scheduled.TestCase
+TestScheduled.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
