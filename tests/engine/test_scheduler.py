@@ -252,6 +252,17 @@ def test_the_expected_wait_is_the_measured_cost_of_what_waits(lanes: int, rest: 
     assert served.scheduler.retry_after() == 45 / lanes if lanes == 1 else 23
 
 
+def test_lanes_that_are_not_full_tell_nothing_of_costs() -> None:
+    served = Served()
+    for _ in range(100):
+        served.scheduler.admit([Job()], served.now)
+        (job,) = joined(served.scheduler)
+        served.scheduler.leave(job)
+        served.scheduler.turned(50.0, served.now + 100.0)
+    served.scheduler.admit([Job()], served.now)
+    assert served.scheduler.expected_wait == pytest.approx(1.5)
+
+
 def test_before_anything_is_measured_nothing_is_refused_for_its_deadline() -> None:
     scheduler: Scheduler[Job] = Scheduler(max_rows=1, limits=Load(1000, 10_000, 1000, 100_000))
     scheduler.admit([Job() for _ in range(100)], now=0.0)
