@@ -1,4 +1,4 @@
-"""The jobs that wait, in the order of their arrival.
+"""The jobs that wait, in the order of their arrival and within bounds.
 
 What is done at every decoder step takes a time that does not grow with the queue: a job leaves from anywhere at once,
 only the first few are looked at, deadlines lie in a heap, and of those whose callers left the queue is told. What the
@@ -13,8 +13,11 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from app.engine.costs import Costly, Load
+from app.errors import OverloadedError, TooLargeError
 
 FEWEST_TO_SWEEP = 64
+LEAST = Load(1, 1, 1, 1)  # what every text needs
+NAMES = ("texts", "source tokens", "decoder rows", "bytes")  # of the values of a load
 
 JobT = TypeVar("JobT", bound=Costly)
 
@@ -31,8 +34,9 @@ class Waiting(Generic[JobT]):
 class WaitingQueue(Generic[JobT]):
     """Jobs are told apart by identity."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Load) -> None:
         self.load = Load()
+        self._limits = limits
         self._entries: OrderedDict[int, Waiting[JobT]] = OrderedDict()
         self._latest: list[tuple[float, int]] = []  # a heap; the identity may be another job's by now
         self._abandoned: deque[JobT] = deque()
@@ -42,6 +46,26 @@ class WaitingQueue(Generic[JobT]):
 
     def __iter__(self) -> Iterator[JobT]:
         return (entry.job for entry in self._entries.values())
+
+    def check(self, load: Load, retry_after: int) -> None:
+        """Raise TooLargeError where this load can never be let in, OverloadedError where it cannot be let in now."""
+        never, now = load.beyond(self._limits), (self.load + load).beyond(self._limits)
+        place = now if never is None else never
+        if place is None:
+            return
+        name = NAMES[place]
+        wanted, waiting, limit = (each.values[place] for each in (load, self.load, self._limits))
+        if never is not None:
+            raise TooLargeError(
+                f"{wanted:.0f} {name}, parts of long texts included, never fit the queue of {limit:.0f}; send fewer."
+            )
+        detail = f"{waiting:.0f} {name} wait of at most {limit:.0f}, {wanted:.0f} more do not fit."
+        raise OverloadedError(detail, retry_after)
+
+    def check_room(self, texts: int, retry_after: int) -> None:
+        """The same for so many texts that nothing is known of, where not even one of them can be let in."""
+        if (self.load + LEAST).beyond(self._limits) is not None:
+            self.check(Load(texts, texts, texts, texts), retry_after)
 
     def append(self, job: JobT, latest: float) -> None:
         self._entries[id(job)] = Waiting(job, latest)

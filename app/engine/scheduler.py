@@ -31,15 +31,13 @@ from typing import Generic, Protocol, TypeVar
 
 from app.engine.costs import Costly, Costs, Load
 from app.engine.queue import Waiting, WaitingQueue
-from app.errors import OverloadedError, TooLargeError, TooLateError
+from app.errors import TooLateError
 
 LOOK_AHEAD = 32
 MAX_JOIN_TOKENS = 16_384
 PASS_JOBS = 8
 FEWEST_JOIN = 4
 PATIENCE = 4  # steps
-LEAST = Load(1, 1, 1, 1)  # what every text needs of the queue
-NAMES = ("texts", "source tokens", "decoder rows", "bytes")  # of the fields of a load
 
 
 class Schedulable(Costly, Protocol):
@@ -120,10 +118,9 @@ class Scheduler(Generic[JobT]):
     ) -> None:
         self.lane_rows = max_rows // lanes
         self.max_rows = self.lane_rows * lanes
-        self._limits = limits
         self._max_join_tokens = max_join_tokens
         self._look_ahead = look_ahead
-        self._queue: WaitingQueue[JobT] = WaitingQueue()
+        self._queue: WaitingQueue[JobT] = WaitingQueue(limits)
         self._lanes: list[_Lane[JobT]] = [_Lane(range(self.lane_rows)) for _ in range(lanes)]
         self._costs = Costs()
 
@@ -165,13 +162,12 @@ class Scheduler(Generic[JobT]):
 
     def check_room(self, texts: int, timeout: float) -> None:
         """Raise where not even the least of so many texts, to be answered in `timeout` seconds, would be admitted."""
-        if (self.waiting + LEAST).beyond(self._limits) is not None:
-            self._check_bounds(Load(texts, texts, texts, texts))
+        self._queue.check_room(texts, self.retry_after())
         self._check_time(0.0, timeout)
 
     def admit(self, jobs: Sequence[JobT], now: float) -> None:
         """Queue all of these jobs, or none: OverloadedError, TooLateError, or TooLargeError if they can never fit."""
-        self._check_bounds(Load.of(jobs))
+        self._queue.check(Load.of(jobs), self.retry_after())
         alone = [self._costs.alone(job) for job in jobs]
         for job, seconds in zip(jobs, alone, strict=True):
             self._check_time(seconds, job.deadline - now)
@@ -193,25 +189,11 @@ class Scheduler(Generic[JobT]):
             lane.suspects = deque(group for group in lane.suspects if group)
         return gone
 
-    def _check_bounds(self, load: Load) -> None:
-        place = (self.waiting + load).beyond(self._limits)
-        if place is None:
-            return
-        name = NAMES[place]
-        wanted, waiting, limit = (each.values[place] for each in (load, self.waiting, self._limits))
-        if wanted > limit:
-            raise TooLargeError(
-                f"{wanted:.0f} {name}, parts of long texts included, never fit the queue of {limit:.0f}; send fewer."
-            )
-        detail = f"{waiting:.0f} {name} wait of at most {limit:.0f}, {wanted:.0f} more do not fit."
-        raise OverloadedError(detail, self.retry_after())
-
     def _check_time(self, seconds: float, left: float) -> None:
         needed = self.expected_wait + seconds
         if self._queue and needed > left > 0:
-            raise TooLateError(
-                f"This would be ready in about {needed:.1f} s, and is wanted in {left:.1f} s.", _whole(needed - left)
-            )
+            detail = f"This would be ready in about {needed:.1f} s, and is wanted in {left:.1f} s."
+            raise TooLateError(detail, _whole(needed - left))
 
     # Turns
 

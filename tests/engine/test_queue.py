@@ -9,6 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from app.engine.costs import Load
 from app.engine.queue import FEWEST_TO_SWEEP, WaitingQueue
 
+PLENTY = Load(1e9, 1e9, 1e9, 1e9)
+
 
 @dataclass(eq=False)
 class Job:
@@ -23,7 +25,7 @@ class Queued(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue: WaitingQueue[Job] = WaitingQueue()
+        self.queue: WaitingQueue[Job] = WaitingQueue(PLENTY)
         self.expected: list[tuple[Job, float]] = []
         self.abandoned: list[Job] = []
         self.now = 0.0
@@ -69,7 +71,7 @@ TestQueued.settings = settings(max_examples=30, stateful_step_count=40, deadline
 
 
 def test_of_jobs_that_have_gone_little_is_kept() -> None:
-    queue: WaitingQueue[Job] = WaitingQueue()
+    queue: WaitingQueue[Job] = WaitingQueue(PLENTY)
     for _ in range(100 * FEWEST_TO_SWEEP):
         job = Job(1)
         queue.append(job, latest=1e9)

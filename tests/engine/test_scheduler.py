@@ -78,6 +78,9 @@ def test_what_can_never_fit_is_too_large() -> None:
     with pytest.raises(TooLargeError, match="30 source tokens"):
         scheduler.admit([Job(), Job(), Job()], now=0.0)
     assert scheduler.idle
+    scheduler.admit([Job() for _ in range(2)], now=0.0)
+    with pytest.raises(TooLargeError, match="11 decoder rows"):
+        Scheduler[Job](max_rows=4, limits=Load(9, 25, 10, 1000)).admit([Job(rows=11)], now=0.0)
 
 
 def test_a_wide_job_is_overtaken_a_bounded_number_of_times() -> None:
