@@ -49,18 +49,15 @@ class RunningBatch:
         self._observer = observer
         self._clock = clock
         self._running: dict[Job, _Running] = {}
-        self.encode_seconds = 0.0  # of those who joined last
 
     def join(self, newcomers: Sequence[tuple[Job, list[int]]]) -> list[Outcome]:
         """Encode these jobs and start decoding them. Returns those that cannot be encoded."""
         slots = dict(newcomers)
         failed: list[Outcome] = []
-        self.encode_seconds = 0.0
         for jobs in passes(list(slots)):
             joined = self._clock()
             memories = self._encode(jobs)
             seconds = self._clock() - joined
-            self.encode_seconds += seconds
             for job, memory in memories.items():
                 self._state.join(slots[job], memory)
                 self._running[job] = self._started(job, slots[job], memory, joined, seconds)

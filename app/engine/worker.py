@@ -169,9 +169,13 @@ class Worker:
     def _run(self, lane: int) -> None:
         batch = self._new_batch()
         self._deliver(lane)
-        while (newcomers := self._next_newcomers(lane, batch)) is not None:
+        encode_seconds = 0.0  # of the last turn
+        while (newcomers := self._next_newcomers(lane, batch, encode_seconds)) is not None:
+            began = self._clock()
             try:
-                self._finish(lane, batch.join(newcomers))
+                failed = batch.join(newcomers)
+                encode_seconds = self._clock() - began
+                self._finish(lane, failed)
                 self._finish(lane, batch.step())
             except Exception as error:
                 _log("a decoder pass failed; its texts run again in smaller groups", error)
@@ -185,13 +189,15 @@ class Worker:
     def _new_batch(self) -> RunningBatch:
         return RunningBatch(self._model, self._numerals, self._scheduler.lane_rows, self._observer, self._clock)
 
-    def _next_newcomers(self, lane: int, batch: RunningBatch) -> list[tuple[Job, list[int]]] | None:
+    def _next_newcomers(
+        self, lane: int, batch: RunningBatch, encode_seconds: float
+    ) -> list[tuple[Job, list[int]]] | None:
         """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
         never_joined: list[Job] = []
         joined: list[Job] = []
         try:
             with self._changed:
-                self._scheduler.turned(batch.encode_seconds, self._clock(), lane)
+                self._scheduler.turned(encode_seconds, self._clock(), lane)
                 if not self._scheduler.has_work(lane):
                     self._changed.notify_all()  # whoever drains waits for this
                 while not self._scheduler.has_work(lane) and not self._stopping:
