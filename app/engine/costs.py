@@ -5,6 +5,8 @@
 - Both are measured over whole turns of a lane (what is encoded, one step, answers), so that nothing is left out, and
   with the padding and the idle rows that there are; and only while texts wait. That is when the question is asked, and
   when lanes are as full as they get: a lane with one row would tell of costs that nobody will pay.
+- One text alone, once it has joined, takes as many steps; how long a step takes, turns tell at any time: it is longer
+  where lanes are fuller.
 - New turns count more than old ones: each weighs `KEPT` times what the next one does.
 - Until `FEWEST_ANSWERS` texts were answered and some turns measured, everything is said to take no time.
 """
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from operator import gt
 from typing import Protocol
 
-KEPT = 0.995
+KEPT = 0.98
 FEWEST_ANSWERS = 16
 NEARLY_ALL = 1.5  # times the mean of their steps: in so many nearly all summaries are over
 
@@ -104,9 +106,10 @@ class Costs:
     def encoded(self, tokens: int, seconds: float) -> None:
         self._token.record(seconds, tokens)
 
-    def stepped(self, rows: int, seconds: float) -> None:
+    def stepped(self, rows: int, seconds: float, full: bool) -> None:
         self._step.record(seconds, 1)
-        self._row_step.record(seconds, rows)
+        if full:
+            self._row_step.record(seconds, rows)
 
     def answered(self, rows: int, steps: int) -> None:
         """A job of so many rows was over after so many steps."""

@@ -210,11 +210,12 @@ class Scheduler(Generic[JobT]):
         """A turn of a lane is over, and so much of it was encoding: what costs are measured by."""
         own = self._lanes[lane]
         own.turn += 1
-        if not self._queue or not own.stepping_rows:
+        if not own.stepping_rows:
             return
-        if own.joining_tokens:
+        full = bool(self._queue)
+        self._costs.stepped(own.stepping_rows, now - own.turn_began - encode_seconds, full)
+        if own.joining_tokens and full:
             self._costs.encoded(own.joining_tokens, encode_seconds)
-        self._costs.stepped(own.stepping_rows, now - own.turn_began - encode_seconds)
 
     def leave(self, job: JobT, lane: int = 0, *, answered: bool = False) -> None:
         """Free a live job's rows."""

@@ -255,7 +255,7 @@ def test_the_expected_wait_is_the_measured_cost_of_what_waits(lanes: int, rest: 
     assert served.scheduler.retry_after() == 45 / lanes if lanes == 1 else 23
 
 
-def test_lanes_that_are_not_full_tell_nothing_of_costs() -> None:
+def test_lanes_that_are_not_full_tell_nothing_of_what_waiting_costs() -> None:
     served = Served()
     for _ in range(100):
         served.scheduler.admit([Job()], served.now)
