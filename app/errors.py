@@ -68,8 +68,8 @@ class ModelNotFoundError(RequestError):
 class TooLargeError(RequestError):
     """Body, text or batch over its limit."""
 
-    reason: ClassVar[str] = "too_large"
     status, title, slug = 413, "Content too large", "content-too-large"
+    reason: ClassVar[str] = "too_large"  # in the metrics
 
 
 class UnsupportedMediaTypeError(RequestError):
@@ -91,10 +91,10 @@ class ModelFailedError(RequestError):
 
 
 class OverloadedError(RequestError):
-    """The queue is full; `retry_after` is in whole seconds, from the measured queue. `reason` is counted by."""
+    """The queue is full; `retry_after` is in whole seconds, from the measured queue."""
 
-    reason: ClassVar[str] = "queue_full"
     status, title, slug = 503, "Overloaded", "overloaded"
+    reason: ClassVar[str] = "queue_full"  # in the metrics
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
@@ -104,14 +104,14 @@ class OverloadedError(RequestError):
 class TooLateError(OverloadedError):
     """Refused on arrival: by the measured costs it could not be answered before its own deadline."""
 
-    reason: ClassVar[str] = "deadline"
+    reason = "deadline"
 
 
 class DrainingError(OverloadedError):
     """The service is stopping, or has not loaded its checkpoint yet."""
 
-    reason: ClassVar[str] = "draining"
     title, slug = "Not accepting work", "draining"
+    reason = "draining"
 
 
 class DeadlineExceededError(RequestError):

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from app.engine.admission import plan
 from app.engine.costs import FEWEST_ANSWERS
 from app.engine.engine import Engine, threads_for
-from app.engine.job import Ticket
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.errors import (
     DrainingError,
@@ -282,13 +281,6 @@ def test_what_waits_is_bounded_in_tokens_rows_and_bytes_too(bound: dict[str, flo
     model.gate.open()
     engine.drain(PATIENCE)
     assert [future.result(PATIENCE).text for future in live] == [future.result(PATIENCE).text for future in waiting]
-
-
-def test_a_long_text_holds_as_many_bytes_as_its_parts() -> None:
-    parts = Ticket(plan(FakeModel(), SummaryRequest("alpha " * 64, GREEDY, "chunk"), 8), 0.0)
-    assert len(parts.jobs) > 1
-    assert 0 <= parts.plan.bytes - sum(job.bytes for job in parts.jobs) < len(parts.jobs)
-    assert parts.plan.bytes > len(parts.plan.request.text)
 
 
 def test_a_deadline_that_the_measured_costs_cannot_meet_is_refused_before_tokenizing() -> None:
