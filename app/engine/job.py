@@ -19,12 +19,22 @@ BYTES_PER_TOKEN = 160  # its id, its span and its places in tuples, as measured
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A valid request, tokenized. `parts` are the ranges of the source's tokens that are decoded, one job each."""
+    """A valid request, tokenized.
+
+    `parts` are the ranges of the source's tokens that are decoded, one job each. Of the tokens after them, `source`
+    lacks the last `left_out`.
+    """
 
     request: SummaryRequest
     source: Tokens
     parts: tuple[range, ...]
     given: Tokens | None = None
+    left_out: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole text."""
+        return len(self.source.ids) + self.left_out
 
     @property
     def bytes(self) -> int:
