@@ -102,6 +102,9 @@ def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
         model,
         max_rows=max_rows,
         max_queue=settings.max_queue,
+        max_queue_tokens=settings.max_queue_tokens,
+        max_queue_rows=settings.max_queue_rows,
+        max_queue_bytes=settings.max_queue_mb << 20,
         observer=PrometheusObserver(service.metrics, info.name),
         threads=threads_for(info, max_rows),
     )

@@ -10,6 +10,7 @@ def test_without_environment_every_setting_has_its_default() -> None:
     assert (str(settings.model_store), settings.model) == ("model_store", "news-en")
     assert (settings.device, settings.precision, settings.max_rows) == ("auto", "auto", None)
     assert (settings.max_queue, settings.max_batch_texts, settings.max_characters) == (1024, 128, 200_000)
+    assert (settings.max_queue_tokens, settings.max_queue_rows, settings.max_queue_mb) == (262_144, 4096, 256)
     assert (settings.timeout_ms, settings.drain_seconds) == (60_000, 30.0)
 
 
@@ -37,6 +38,9 @@ def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> 
         ("precision", "int4"),
         ("max_rows", "7"),
         ("max_queue", "0"),
+        ("max_queue_tokens", "0"),
+        ("max_queue_rows", "0"),
+        ("max_queue_mb", "0"),
         ("max_batch_texts", "0"),
         ("max_characters", "1.5"),
         ("timeout_ms", "0"),

@@ -50,7 +50,7 @@ def join_pieces(pieces: Sequence[Tokens]) -> tuple[Tokens, list[Span]]:
 
 def source_use(plan: Plan) -> SourceUse:
     """How much of the source was read."""
-    characters, tokens, used = len(plan.request.text), len(plan.source.ids), plan.parts[-1].stop
+    characters, tokens, used = len(plan.request.text), plan.tokens, plan.parts[-1].stop
     used_characters = characters if used == tokens else plan.source.spans[used - 1].end
     return SourceUse(characters, tokens, used_characters, used)
 

@@ -61,7 +61,8 @@ class RunningBatch:
             for job, memory in memories.items():
                 self._state.join(slots[job], memory)
                 self._running[job] = self._started(job, slots[job], memory, joined, seconds)
-            self._observer.encoded(sum(job.tokens for job in jobs), jobs[-1].tokens * len(jobs), seconds)
+            lengths = [job.tokens for job in jobs]
+            self._observer.encoded(sum(lengths), self._model.positions(lengths), seconds)
             failed += [(job, None) for job in jobs if job not in memories]
         return failed
 
