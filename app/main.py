@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app import __version__
 from app.api import catalog, docs, operations, summaries
+from app.api.lag import watched
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION
 from app.api.problems import answer_error
@@ -64,7 +65,8 @@ def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifesp
             loading.start()
         else:
             serve_models(service, models)
-        yield
+        async with watched(service.metrics.event_loop_lag_seconds.observe):
+            yield
         await service.drain()
         if models is None:  # a thread inside a native library must not be torn down with the interpreter
             await run_in_threadpool(loading.join, service.settings.drain_seconds)

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from app.engine.observer import EngineObserver
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -22,6 +23,12 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "precis_request_seconds", "Time to answer.", ["route"], registry=registry, buckets=REQUEST_SECONDS
+        )
+        self.event_loop_lag_seconds = Histogram(
+            "precis_event_loop_lag_seconds",
+            "How late the event loop wakes a task that slept.",
+            registry=registry,
+            buckets=LAG_SECONDS,
         )
         self.queue_texts = Gauge(
             "precis_queue_texts", "Texts waiting; each part of a long text counts.", model, registry=registry
