@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Coroutine
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs know only the other one
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -90,7 +91,7 @@ def check_media_type(request: Request) -> None:
         raise UnsupportedMediaTypeError("compressed bodies are not accepted; send it without Content-Encoding")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytearray:
     """At most `limit` bytes, whatever Content-Length says."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
@@ -100,13 +101,14 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) + len(chunk) > limit:
             raise _too_large(limit)
         body += chunk
-    return bytes(body)
+    return body
 
 
-def parse_json(body: bytes) -> object:
+def parse_json(body: bytes | bytearray) -> object:
     """NaN and Infinity pass here: no field takes them, so that the error can name the field."""
+    decoder = _DECODER if len(body) <= READ_AT_ONCE else _YIELDING_DECODER
     try:
-        return _DECODER.decode(body.decode())
+        return decoder.decode(body.decode())
     except UnicodeDecodeError as error:
         raise MalformedBodyError(f"the body is not UTF-8: wrong byte at position {error.start}") from None
     except json.JSONDecodeError as error:
@@ -137,6 +139,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
+# Reads every value, not the whole body, in one go: meanwhile the event loop would wait, though it is another thread.
+_YIELDING_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_YIELDING_DECODER.scan_once = py_make_scanner(_YIELDING_DECODER)  # type: ignore[attr-defined]  # where it looks
 
 
 def _too_large(limit: int) -> TooLargeError:
