@@ -48,9 +48,8 @@ def normalize(text: str, chinese: bool = False) -> tuple[str, NDArray[np.int64]]
     words = text.split()
     starts = np.array([word.start() for word in _WORD.finditer(text)], dtype=np.int64)
     widths = np.array([len(word) + 1 for word in words], dtype=np.int64)  # the space belongs to the word after it
-    place = np.arange(widths.sum()) - np.repeat(
-        np.cumsum(widths) - widths, widths
-    )  # within the word, from its space on
+    begins = np.cumsum(widths) - widths
+    place = np.arange(widths.sum()) - np.repeat(begins, widths)  # within the word, from its space on
     origin = np.repeat(starts, widths) + np.maximum(place - 1, 0)
     if chinese:
         return " ".join(words).translate(_CHINESE_SIGNS), origin[1:]
