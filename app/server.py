@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import resource
 import socket
 import sys
 import time
@@ -130,6 +131,7 @@ class Server(uvicorn.Server):
 def serve(app: FastAPI, settings: Settings) -> int:
     """Serve until a signal; the exit status of the process."""
     service: Service = app.state.service
+    allow_connections()
     try:
         listener = listen(settings)
     except ConfigurationError as error:
@@ -139,6 +141,12 @@ def serve(app: FastAPI, settings: Settings) -> int:
         return fail(service.failure)
     log.info("stopped")
     return 0
+
+
+def allow_connections() -> None:
+    """As many open files as the system lets us have: the usual 1,024 are too few for a thousand callers."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listen(settings: Settings) -> socket.socket:

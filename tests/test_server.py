@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -234,6 +235,26 @@ def test_a_request_that_offers_http_2_is_answered_in_http_1(server: Process) -> 
         caller.sendall(body[9:] + GET + b"Connection: close\r\n\r\n")
         answered = caller.makefile("rb").read()
     assert re.findall(rb"HTTP/1.1 (\d+)", answered) == [b"200", b"200"]
+
+
+def test_a_thousand_callers_stay_connected_where_few_files_may_be_open(tmp_path: Path) -> None:
+    callers = 1000
+    few, (soft, hard) = callers // 2, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3 * callers:
+        pytest.skip(f"this machine allows {hard} open files")
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))  # the process inherits it
+        try:
+            server = stack.enter_context(Process(tmp_path))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * callers), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        address = ("127.0.0.1", server.port)
+        connected = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(callers)]
+        for caller in connected:
+            caller.sendall(GET + b"\r\n")
+        assert {caller.recv(12) for caller in connected} == {b"HTTP/1.1 200"}
+        assert server.summarize().status_code == 200
 
 
 def test_without_its_default_model_it_ends_with_one_line_and_a_status() -> None:
