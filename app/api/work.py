@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.record import record_of
-from app.api.threads import by_size
+from app.api.service import Service, service_of
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest
 from app.errors import DeadlineExceededError
@@ -35,8 +36,7 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
     end = time.monotonic() + timeout + MARGIN_SECONDS
     record = record_of(request)
     record.texts, record.characters = len(work), sum(len(each.text) for each in work)
-    length = record.characters + sum(len(each.given or "") for each in work)
-    futures = await by_size(length, TOKENIZED_AT_ONCE, lambda: engine.submit(work))
+    futures = await _submit(service_of(request), engine, work)
     loop = asyncio.get_running_loop()
     over = loop.create_future()  # all are answered, the caller has left, or it is too late
 
@@ -57,6 +57,15 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
         late.cancel()
         leaving.cancel()
         _cancel(futures)
+
+
+async def _submit(service: Service, engine: Engine, work: Sequence[SummaryRequest]) -> list[Future[Summary]]:
+    """Tokenizing a long text would block the event loop, and so would many short ones that come together."""
+    if sum(len(each.text) + len(each.given or "") for each in work) > TOKENIZED_AT_ONCE:
+        return await run_in_threadpool(engine.submit, work)
+    async with service.turn:
+        await asyncio.sleep(0)
+        return engine.submit(work)
 
 
 def _when_all_are_done(futures: Sequence[Future[Summary]], tell: Callable[[], object]) -> None:

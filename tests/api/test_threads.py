@@ -1,14 +1,19 @@
 """What may take long leaves the event loop, what is short stays on it."""
 
+import asyncio
+import json
 import threading
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from app.api import body, work
 from app.api.threads import THREADS
 from app.models.base import Tokens
+from tests.api.asgi import scope_of
 from tests.fakes import FakeModel
 
 BODIES: dict[str, Any] = {
@@ -52,6 +57,43 @@ def test_long_texts_are_tokenized_in_one_thread_beside_the_loop(
     assert client.post(path, json=BODIES[path]).status_code == 200
     assert len(set(tokenizing)) == 1
     assert loop_thread(client) not in tokenizing
+
+
+def test_the_event_loop_goes_round_between_two_short_texts(app: FastAPI, model: FakeModel) -> None:
+    rounds, seen, tokenize = 0, list[int](), model.tokenize
+
+    def told(text: str) -> Tokens:
+        seen.append(rounds)
+        return tokenize(text)
+
+    async def count() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def ask() -> None:
+        body = iter([json.dumps(BODIES["/summarize"]).encode()])
+
+        async def receive() -> Message:
+            if (chunk := next(body, None)) is None:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": chunk, "more_body": False}
+
+        async def send(_message: Message) -> None:
+            pass
+
+        await app(scope_of("POST", "/summarize", {"Content-Type": "application/json"}), receive, send)
+
+    async def together() -> None:
+        async with app.router.lifespan_context(app):
+            counting = asyncio.create_task(count())
+            await asyncio.gather(*(ask() for _ in range(5)))
+            counting.cancel()
+
+    model.tokenize = told  # type: ignore[method-assign]  # to watch it
+    asyncio.run(together())
+    assert len(set(seen)) == len(seen) == 5
 
 
 def test_a_given_summary_counts_as_text(
