@@ -14,6 +14,7 @@ PREFIX = "PRECIS_"
 LOWEST_MAX_ROWS = 8  # a search with the most beams must fit
 LONGEST_TIMEOUT_MS = 600_000
 JSON_BYTES_PER_CHARACTER = 12  # the longest way to write one code point in JSON: an escaped surrogate pair
+UTF8_BYTES_PER_CHARACTER = 4
 BODY_ALLOWANCE = 64 * 1024  # for everything in a body that is not text
 
 
@@ -58,8 +59,8 @@ class Settings(BaseSettings):
 
     @property
     def max_batch_body_bytes(self) -> int:
-        """As many texts of the greatest length as a batch may hold, in plain ASCII, one of them escaped at worst."""
-        return self.max_body_bytes + (self.max_batch_texts - 1) * self.max_characters
+        """As many texts of the greatest length as a batch may hold, in UTF-8, one of them escaped at worst."""
+        return self.max_body_bytes + (self.max_batch_texts - 1) * UTF8_BYTES_PER_CHARACTER * self.max_characters
 
 
 def load_settings() -> Settings:

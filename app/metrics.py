@@ -9,6 +9,7 @@ from app.engine.costs import Load
 from app.engine.observer import EngineObserver
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -31,6 +32,9 @@ class Metrics:
         self.queue_bytes = gauge("precis_queue_bytes", "Memory that waiting texts hold, about.")
         self.expected_wait = gauge(
             "precis_expected_wait_seconds", "Until a newcomer would join, by the measured costs."
+        )
+        self.event_loop_lag_seconds = histogram(
+            "precis_event_loop_lag_seconds", "How late the event loop wakes a task that slept.", buckets=LAG_SECONDS
         )
         self.live_rows = gauge("precis_live_rows", "Decoder rows in use.")
         self.slot_occupancy = gauge("precis_slot_occupancy", "Live rows / all rows.")

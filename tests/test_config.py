@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from app.config import Settings, load_settings, variable
@@ -85,7 +87,13 @@ def test_everything_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatc
 def test_the_longest_text_fits_in_a_body_however_it_is_escaped() -> None:
     settings = Settings(max_characters=10, max_batch_texts=3)
     assert settings.max_body_bytes >= len('{"text":""}') + 10 * len("\\ud83d\\ude00")
-    assert settings.max_batch_body_bytes >= len('{"texts":["","",""]}') + 30
+
+
+@pytest.mark.parametrize("character", ["a", "é", "中", "😀"])
+def test_the_largest_batch_fits_in_a_body_as_it_is_written(character: str) -> None:
+    settings = Settings(max_characters=20_000, max_batch_texts=30)
+    texts = [character * settings.max_characters] * settings.max_batch_texts
+    assert len(json.dumps({"texts": texts}, ensure_ascii=False).encode()) <= settings.max_batch_body_bytes
 
 
 def test_every_setting_is_described() -> None:
