@@ -14,7 +14,7 @@ from app.engine.scheduler import passes
 from app.engine.trail import AttentionTrail
 from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
-from app.search import BeamSearch, CandidateSelector, ForcedDecoding, Found, Search
+from app.search import BeamSearch, ForcedDecoding, Found, GreedySearch, Search, select
 
 # What a job came to: its outcome, or None when the model failed on this job alone.
 Outcome = tuple[Job, Decoded | None]
@@ -43,8 +43,6 @@ class RunningBatch:
     ) -> None:
         self._model = model
         self._state = model.open(capacity)
-        shared = Candidates(model.shared)
-        self._selector = CandidateSelector(shared.columns(model.info.special.suppressed), model.info.limits.max_beams)
         self._numerals = numerals
         self._observer = observer
         self._clock = clock
@@ -97,7 +95,7 @@ class RunningBatch:
     def _advance(self, running: Sequence[_Running], output: StepOutput) -> list[Outcome]:
         """Hand every search the answers for its own rows, and move rows to where their hypotheses went."""
         asks = [one.search.asks() for one in running]
-        answers = self._selector.select(output.log_probabilities, list(chain.from_iterable(asks)))
+        answers = select(output.log_probabilities, list(chain.from_iterable(asks)))
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
         position = 0
@@ -145,7 +143,7 @@ class RunningBatch:
         options, special = job.ticket.plan.request.options, self._model.info.special
         if job.given:
             return ForcedDecoding(job.given.ids, special, candidates)
-        if not options.numbers_from_source:
-            return BeamSearch(options, special, candidates)
-        numbers = self._numerals.numbers(job.ticket.plan.source.ids, job.part)
-        return BeamSearch(options, special, candidates, SourceNumbers(self._numerals, numbers, candidates))
+        plan = job.ticket.plan
+        numbers = SourceNumbers(self._numerals, plan.source.ids, job.part) if options.numbers_from_source else None
+        search = GreedySearch if options.num_beams == 1 else BeamSearch
+        return search(options, special, candidates, numbers)
