@@ -161,48 +161,32 @@ class BeamSearch(Search):
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         ended, grown = self._choose(answers)
         if ended:
-            self._end(ended)
+            self._ended = sorted([*self._ended, *ended.values()], key=self._penalised, reverse=True)[: self.width]
         if self._length == self._options.max_length:
-            ended_rows = {choice.row for choice in ended}
-            return self._conclude([live for row, live in enumerate(self._live) if row not in ended_rows])
+            return self._conclude([live for row, live in enumerate(self._live) if row not in ended])
         if not grown:
             return self._conclude([] if self._ended else self._live)
-        return self._grow(grown)
+        self._live = grown
+        self._length += 1
+        if len(self._ended) == self.width and self._penalised(self._ended[-1]) >= max(map(self._penalised, grown)):
+            return self._conclude([])
+        return [hypothesis.rows[-1] for hypothesis in grown]
 
-    def _choose(self, answers: Sequence[Answer]) -> tuple[list["_Choice"], list["_Choice"]]:
-        """Of what may follow on all live hypotheses: the ends among the best `width`, and the best `width` others."""
-        ended: list[_Choice] = []
-        grown: list[_Choice] = []
-        allowed = 0
-        for choice in heapq.merge(*map(self._extensions, range(len(answers)), self._live, answers)):
-            if not self._rules.allow(self._live[choice.row].tokens, choice.token):
+    def _choose(self, answers: Sequence[Answer]) -> tuple[dict[int, Hypothesis], list[Hypothesis]]:
+        """Of what may follow on all live hypotheses: the ends among the best `width`, by row, and the best others."""
+        ended: dict[int, Hypothesis] = {}
+        grown: list[Hypothesis] = []
+        for _, row, column, log_probability in heapq.merge(*map(_extensions, range(len(answers)), self._live, answers)):
+            live, token = self._live[row], self._candidates.token(column)
+            if not self._rules.allow(live.tokens, token):
                 continue
-            allowed += 1
-            if choice.token != self._special.end:
-                grown.append(choice)
-            elif allowed <= self.width:
-                ended.append(choice)
+            if token != self._special.end:
+                grown.append(live.extended(token, log_probability, row))
+            elif len(ended) + len(grown) < self.width:
+                ended[row] = live.ended(log_probability)
             if len(grown) == self.width:
                 break
         return ended, grown
-
-    def _extensions(self, row: int, hypothesis: Hypothesis, answer: Answer) -> Iterator["_Choice"]:
-        total = sum(hypothesis.log_probabilities)
-        for column, log_probability in answer.candidates:
-            yield _Choice(-(total + log_probability), row, self._candidates.token(column), log_probability)
-
-    def _end(self, choices: Sequence["_Choice"]) -> None:
-        ended = [self._live[choice.row].ended(choice.log_probability) for choice in choices]
-        self._ended = sorted(self._ended + ended, key=self._penalised, reverse=True)[: self.width]
-
-    def _grow(self, choices: Sequence["_Choice"]) -> list[int]:
-        self._live = [
-            self._live[choice.row].extended(choice.token, choice.log_probability, choice.row) for choice in choices
-        ]
-        self._length += 1
-        if len(self._ended) == self.width and self._penalised(self._ended[-1]) >= max(map(self._penalised, self._live)):
-            return self._conclude([])
-        return [choice.row for choice in choices]
 
     def _conclude(self, cut: Sequence[Hypothesis]) -> list[int]:
         best = max([*self._ended, *cut], key=self._penalised)
@@ -213,13 +197,11 @@ class BeamSearch(Search):
         return penalised_score(hypothesis.scored, self._options.length_penalty)
 
 
-class _Choice(NamedTuple):
-    """One extension of one live hypothesis; the best is the smallest, ties go by row."""
-
-    cost: float  # minus the sum of its log-probabilities
-    row: int
-    token: int
-    log_probability: float
+def _extensions(row: int, hypothesis: Hypothesis, answer: Answer) -> Iterator[tuple[float, int, int, float]]:
+    """Minus the sum of log-probabilities, so that the best is the smallest; row, column, the last log-probability."""
+    total = sum(hypothesis.log_probabilities)
+    for column, log_probability in answer.candidates:
+        yield -(total + log_probability), row, column, log_probability
 
 
 class _OneRow(Search):
@@ -359,7 +341,9 @@ def _in_order(columns: Sequence[int], values: Sequence[float], of: int) -> list[
     """The best `len(columns)` of so many, equals by column. Others may be equal to the last: those are left out."""
     floor = values[-1] if len(columns) < of else -math.inf
     candidates = [(column, value) for column, value in zip(columns, values, strict=True) if value > floor]
-    return sorted(candidates, key=lambda candidate: (-candidate[1], candidate[0]))
+    if len(set(values)) < len(values):
+        candidates.sort(key=lambda candidate: (-candidate[1], candidate[0]))
+    return candidates
 
 
 def _first(scores: Tensor) -> tuple[Tensor, Tensor]:
