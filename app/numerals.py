@@ -30,8 +30,7 @@ class Numerals:
         self.digits = frozenset(token for token in tokens if _NUMBER.search(self.pieces[token]))
         self.going_on = frozenset(token for token in tokens if _GOING_ON.match(self.pieces[token]))
         self._within = frozenset(token for token in tokens if _WITHIN.fullmatch(self.pieces[token]))
-        # Nearly always a word's last token begins it: that is worked out once.
-        self._endings = {token: _ending(self.pieces[token]) for token in tokens if token not in self._within}
+        self._open = frozenset(token for token in tokens if self.pieces[token].endswith(tuple("0123456789.,")))
 
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(self.pieces[token] for token in tokens)
@@ -41,9 +40,12 @@ class Numerals:
         start = len(tokens)
         while start and tokens[start - 1] in self._within:
             start -= 1
-        if start == len(tokens):
-            return self._endings[tokens[-1]] if tokens else ""
-        return _ending(self.text(tokens[max(start - 1, 0) :]))
+        found = _ENDING.search(self.text(tokens[max(start - 1, 0) :]))
+        return found.group() if found else ""
+
+    def has_none(self, tokens: Sequence[int], token: int) -> bool:
+        """Whether no number can be at stake when this token follows those: nearly always."""
+        return token not in self.digits and not (tokens and tokens[-1] in self._open)
 
     def numbers(self, source: Sequence[int], part: range) -> set[str]:
         """The numbers of a part of a source and the names that have any; what is cut at its edge belongs to it too."""
@@ -74,7 +76,10 @@ class SourceNumbers:
 
     def allow(self, tokens: Sequence[int], token: int) -> bool:
         """Whether this token may be written after those."""
-        numerals, ending = self._numerals, self._numerals.ending(tokens)
+        numerals = self._numerals
+        if numerals.has_none(tokens, token):
+            return True
+        ending = numerals.ending(tokens)
         if self._is_whole(ending):
             if token not in numerals.digits:
                 return True
@@ -102,11 +107,6 @@ class SourceNumbers:
 
     def _is_whole(self, ending: str) -> bool:
         return not ending or ending.isalpha() or ending in self._numbers or ending.rstrip(".,") in self._numbers
-
-
-def _ending(written: str) -> str:
-    found = _ENDING.search(written)
-    return found.group() if found else ""
 
 
 def _taken_apart(written: str) -> tuple[list[str], str]:

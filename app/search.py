@@ -24,7 +24,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -37,6 +37,7 @@ from app.numerals import SourceNumbers
 LOWEST_LOG_PROBABILITY = math.log(torch.finfo(torch.float32).tiny)
 
 BLOCK = 64  # columns
+FEWEST = 8  # candidates of a row that are read with the others: a GPU would have to be waited for again
 
 Candidate = tuple[int, float]  # column, raw log-probability
 
@@ -306,50 +307,50 @@ def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
     looks at more than it asked for: they must stay as they are until all have advanced.
     """
     count = max(ask.count for ask in asks)
-    values, columns = _first(log_probabilities) if count == 1 else _top(log_probabilities, count + 1)
+    if count == 1 and log_probabilities.device.type == "cpu":
+        values, columns = _first(log_probabilities)
+    else:
+        values, columns = _top(log_probabilities, max(count, FEWEST) + 1)
     width = values.shape[1]
     if any(ask.wanted is not None for ask in asks):
         wanted = torch.tensor([[ask.wanted or 0] for ask in asks], device=columns.device)
         values = torch.cat([values, log_probabilities.gather(1, wanted)], dim=1)
         columns = torch.cat([columns, wanted], dim=1)
     # float64 holds float32 values and columns alike exactly, so that one copy carries both.
-    both = torch.stack((values.double(), columns.double())).cpu()
-    read = zip(asks, both[0].tolist(), both[1].long().tolist(), strict=True)
+    both = torch.stack((columns.double(), values.double())).cpu()
+    read = zip(asks, both[0].long().tolist(), both[1].tolist(), strict=True)
     return [_answer(log_probabilities, row, width, *one) for row, one in enumerate(read)]
 
 
-def _answer(scores: Tensor, row: int, width: int, ask: Ask, values: list[float], columns: list[int]) -> Answer:
+def _answer(scores: Tensor, row: int, width: int, ask: Ask, columns: list[int], values: list[float]) -> Answer:
     broken = not -math.inf < values[0] < math.inf
     if ask.wanted is not None:
         return Answer(((ask.wanted, values[-1]),), broken)
-    best = _in_order(columns[:width], values[:width], scores.shape[1]) if width > 1 else [(columns[0], values[0])]
-    return Answer(chain(best, _others(scores, row, len(best))), broken)
+    return Answer(_candidates(scores, row, columns[:width], values[:width]), broken)
 
 
-def _others(scores: Tensor, row: int, seen: int) -> Iterator[Candidate]:
-    """A row's candidates after those that were seen, read once somebody looks, and in ever larger pieces."""
-    count, columns = max(1, seen), scores.shape[1]
-    while count < columns:
-        count = min(16 * count, columns)
-        values, places = scores[row].topk(count)
-        candidates = _in_order(places.tolist(), values.tolist(), columns)
-        yield from candidates[seen:]
-        seen = len(candidates)
-
-
-def _in_order(columns: Sequence[int], values: Sequence[float], of: int) -> list[Candidate]:
-    """The best `len(columns)` of so many, equals by column. Others may be equal to the last: those are left out."""
-    floor = values[-1] if len(columns) < of else -math.inf
-    candidates = [(column, value) for column, value in zip(columns, values, strict=True) if value > floor]
-    if len(set(values)) < len(values):
-        candidates.sort(key=lambda candidate: (-candidate[1], candidate[0]))
-    return candidates
+def _candidates(scores: Tensor, row: int, columns: list[int], values: list[float]) -> Iterator[Candidate]:
+    """All of a row, best first, equals by column; the best are given, more are read once somebody looks."""
+    seen, count, every = 0, len(columns), scores.shape[1]
+    while True:
+        read: Iterable[Candidate] = zip(columns, values, strict=True)
+        if len(set(values)) < count:
+            read = sorted(read, key=lambda candidate: (-candidate[1], candidate[0]))
+        # Others may be equal to the last of several: it has to wait for them. A single one is the first of its equals.
+        floor = values[-1] if 1 < count < every else -math.inf
+        for candidate in islice(read, seen, None):
+            if not candidate[1] > floor:
+                break
+            seen += 1
+            yield candidate
+        if count == every:
+            return
+        count = min(16 * count, every)
+        values, columns = (tensor.tolist() for tensor in scores[row].topk(count))
 
 
 def _first(scores: Tensor) -> tuple[Tensor, Tensor]:
     """The best of each row, the first of equals: values and columns (rows, 1)."""
-    if scores.device.type != "cpu":
-        return scores.max(1, keepdim=True)
     columns = torch.from_numpy(scores.numpy().argmax(1, keepdims=True))  # ten times as fast as torch's
     return scores.gather(1, columns), columns
 
@@ -366,5 +367,5 @@ def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     every = scores.reshape(rows * blocks, BLOCK)
     highest = every.amax(1).view(rows, blocks).topk(count, sorted=False).indices
     first = torch.arange(0, rows * blocks, blocks, device=scores.device).unsqueeze(1)
-    values, places = every[(highest + first).flatten()].view(rows, -1).topk(count)
+    values, places = every.index_select(0, (highest + first).flatten()).view(rows, -1).topk(count)
     return values, highest.gather(1, places // BLOCK) * BLOCK + places % BLOCK
