@@ -29,6 +29,7 @@ class Numerals:
         tokens = range(len(pieces))
         self.digits = frozenset(token for token in tokens if _NUMBER.search(self.pieces[token]))
         self.going_on = frozenset(token for token in tokens if _GOING_ON.match(self.pieces[token]))
+        self.plain = frozenset(token for token in tokens if re.fullmatch("[0-9]+", self.pieces[token]))
         self._within = frozenset(token for token in tokens if _WITHIN.fullmatch(self.pieces[token]))
         self._open = frozenset(token for token in tokens if self.pieces[token].endswith(tuple("0123456789.,")))
 
@@ -43,9 +44,9 @@ class Numerals:
         found = _ENDING.search(self.text(tokens[max(start - 1, 0) :]))
         return found.group() if found else ""
 
-    def has_none(self, tokens: Sequence[int], token: int) -> bool:
-        """Whether no number can be at stake when this token follows those: nearly always."""
-        return token not in self.digits and not (tokens and tokens[-1] in self._open)
+    def is_open(self, tokens: Sequence[int]) -> bool:
+        """Whether these may end with a part of a number: they nearly never do."""
+        return bool(tokens) and tokens[-1] in self._open
 
     def numbers(self, source: Sequence[int], part: range) -> set[str]:
         """The numbers of a part of a source and the names that have any; what is cut at its edge belongs to it too."""
@@ -64,6 +65,7 @@ class SourceNumbers:
     def __init__(self, numerals: Numerals, source: Sequence[int], part: range) -> None:
         self._numerals = numerals
         self._source = source, part
+        self._only: dict[str, tuple[int, ...]] = {}  # by the ending
 
     @cached_property
     def _numbers(self) -> set[str]:
@@ -77,15 +79,19 @@ class SourceNumbers:
     def allow(self, tokens: Sequence[int], token: int) -> bool:
         """Whether this token may be written after those."""
         numerals = self._numerals
-        if numerals.has_none(tokens, token):
+        if token not in numerals.digits and not numerals.is_open(tokens):
             return True
         ending = numerals.ending(tokens)
-        if self._is_whole(ending):
-            if token not in numerals.digits:
-                return True
-        elif token not in numerals.going_on:
-            return False
-        return self._is_possible(*_taken_apart(ending + numerals.pieces[token]))
+        if not self._is_whole(ending):
+            return token in self._right(ending)
+        return token not in numerals.digits or self._is_possible(ending + numerals.pieces[token])
+
+    def only(self, tokens: Sequence[int]) -> Sequence[int] | None:
+        """The few tokens that may be written amid a number; None where that is not so."""
+        if not self._numerals.is_open(tokens):
+            return None
+        ending = self._numerals.ending(tokens)
+        return None if self._is_whole(ending) else self._right(ending)
 
     def goes_on(self, tokens: Sequence[int], token: int) -> bool:
         """Whether this token goes on with a number of the source that those have begun."""
@@ -99,8 +105,21 @@ class SourceNumbers:
             end -= 1
         return end
 
-    def _is_possible(self, before: Sequence[str], last: str) -> bool:
+    def _right(self, ending: str) -> Sequence[int]:
+        """What goes on with a part of a number; mere digits can only write the beginning of one."""
+        if ending not in self._only:
+            numerals = self._numerals
+            self._only[ending] = tuple(
+                token
+                for token in numerals.going_on
+                if (written := ending + numerals.pieces[token]) in self._beginnings
+                or (token not in numerals.plain and self._is_possible(written))
+            )
+        return self._only[ending]
+
+    def _is_possible(self, written: str) -> bool:
         """Whether these numbers are the source's; the last one, which nothing follows, may lack its end."""
+        before, last = _taken_apart(written)
         if not all(number in self._numbers for number in before):
             return False
         return not last or last in self._beginnings or self._is_whole(last)

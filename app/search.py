@@ -5,7 +5,7 @@ whole batch in one go, and hands each search its own answers (`advance`). Beyond
 Python over its own numbers, so nothing in it can depend on who shares the batch.
 
 - Candidates of a row come best first, equal values in the order of their columns, and as many as the search looks at:
-  a few are read with all the rows, more only where a row needs them.
+  a few are read with all the rows, more only where a row needs them. Amid a number none but the right ones are.
 - Blocking (suppressed tokens, `min_length`, repeated n-grams, numbers that the source has not) passes candidates over
   and never renormalises: what is recorded, summed and reported are the model's raw log-probabilities.
 - A number that has begun is written to its end, even where that repeats an n-gram; a part of one is taken off a summary
@@ -24,7 +24,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Literal, NamedTuple
 
 import torch
@@ -44,10 +44,10 @@ Candidate = tuple[int, float]  # column, raw log-probability
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a search wants to know of one row: probably its best `count` columns, or the `wanted` one alone."""
+    """What a search wants to know of one row: probably its best `count` columns, or none but the `wanted` ones."""
 
     count: int = 1
-    wanted: int | None = None
+    wanted: tuple[int, ...] | None = None
 
 
 _BEST = Ask()
@@ -108,6 +108,11 @@ class Rules:
             return True
         return self._numbers is not None and self._numbers.goes_on(tokens, token)
 
+    def ask(self, tokens: Sequence[int], usual: Ask, candidates: Candidates) -> Ask:
+        """What to ask of a row that has written these tokens."""
+        only = self._numbers.only(tokens) if self._numbers else None
+        return usual if only is None else Ask(wanted=tuple(candidates.columns(only)))
+
     def cut(self, hypothesis: Hypothesis) -> Found:
         """A hypothesis that did not end by itself loses the part of a number that it may end with."""
         kept = self._numbers.finished(hypothesis.tokens) if self._numbers else len(hypothesis.tokens)
@@ -148,7 +153,7 @@ class BeamSearch(Search):
         self._special = special
         self._candidates = candidates
         self._rules = Rules(options, special, numbers)
-        self._ask = Ask(2 * self.width)
+        self._usual = Ask(2 * self.width)
         self._length = 0
         self._live = [Hypothesis()]
         self._ended: list[Hypothesis] = []  # the best `width`, best first
@@ -157,7 +162,7 @@ class BeamSearch(Search):
         return [hypothesis.tokens[-1] if hypothesis.tokens else self._special.start for hypothesis in self._live]
 
     def asks(self) -> list[Ask]:
-        return [self._ask] * len(self._live)
+        return [self._rules.ask(hypothesis.tokens, self._usual, self._candidates) for hypothesis in self._live]
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         ended, grown = self._choose(answers)
@@ -244,7 +249,7 @@ class GreedySearch(_OneRow):
         self._rules = Rules(options, special, numbers)
 
     def asks(self) -> list[Ask]:
-        return [_BEST]
+        return [self._rules.ask(self._tokens, _BEST, self._candidates)]
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         for column, log_probability in answers[0].candidates:
@@ -275,10 +280,10 @@ class ForcedDecoding(_OneRow):
         assert len(self._wanted) == len(given) + 1
 
     def asks(self) -> list[Ask]:
-        return [Ask(wanted=self._wanted[len(self._tokens)])]
+        return [Ask(wanted=(self._wanted[len(self._tokens)],))]
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
-        ((_, log_probability),) = answers[0].candidates
+        _, log_probability = next(iter(answers[0].candidates), (None, LOWEST_LOG_PROBABILITY))
         log_probability = max(log_probability, LOWEST_LOG_PROBABILITY)
         if len(self._tokens) < len(self._given):
             return self._grow(self._given[len(self._tokens)], log_probability)
@@ -311,9 +316,10 @@ def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
         values, columns = _first(log_probabilities)
     else:
         values, columns = _top(log_probabilities, max(count, FEWEST) + 1)
-    width = values.shape[1]
-    if any(ask.wanted is not None for ask in asks):
-        wanted = torch.tensor([[ask.wanted or 0] for ask in asks], device=columns.device)
+    width, most = values.shape[1], max(len(ask.wanted or ()) for ask in asks)
+    if most:
+        padded = [[*(ask.wanted or ()), *repeat(0, most - len(ask.wanted or ()))] for ask in asks]
+        wanted = torch.tensor(padded, device=columns.device)
         values = torch.cat([values, log_probabilities.gather(1, wanted)], dim=1)
         columns = torch.cat([columns, wanted], dim=1)
     # float64 holds float32 values and columns alike exactly, so that one copy carries both.
@@ -325,7 +331,8 @@ def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
 def _answer(scores: Tensor, row: int, width: int, ask: Ask, columns: list[int], values: list[float]) -> Answer:
     broken = not -math.inf < values[0] < math.inf
     if ask.wanted is not None:
-        return Answer(((ask.wanted, values[-1]),), broken)
+        wanted = [one for one in zip(ask.wanted, values[width:], strict=False) if one[1] > -math.inf]
+        return Answer(sorted(wanted, key=_rank), broken)
     return Answer(_candidates(scores, row, columns[:width], values[:width]), broken)
 
 
@@ -335,7 +342,7 @@ def _candidates(scores: Tensor, row: int, columns: list[int], values: list[float
     while True:
         read: Iterable[Candidate] = zip(columns, values, strict=True)
         if len(set(values)) < count:
-            read = sorted(read, key=lambda candidate: (-candidate[1], candidate[0]))
+            read = sorted(read, key=_rank)
         # Others may be equal to the last of several: it has to wait for them. A single one is the first of its equals.
         floor = values[-1] if 1 < count < every else -math.inf
         for candidate in islice(read, seen, None):
@@ -347,6 +354,10 @@ def _candidates(scores: Tensor, row: int, columns: list[int], values: list[float
             return
         count = min(16 * count, every)
         values, columns = (tensor.tolist() for tensor in scores[row].topk(count))
+
+
+def _rank(candidate: Candidate) -> tuple[float, int]:
+    return -candidate[1], candidate[0]
 
 
 def _first(scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,18 @@ def test_every_number_of_a_summary_is_a_number_of_its_source(
     assert set(NAME.findall(written.lower())) <= set(NAME.findall(known.lower()))
 
 
+@given(
+    st.lists(st.sampled_from(range(2, len(PIECES))), max_size=12),
+    st.lists(st.sampled_from(range(2, len(PIECES))), max_size=4),
+)
+def test_amid_a_number_and_only_there_what_may_follow_is_told_beforehand(source: list[int], written: list[int]) -> None:
+    numbers = SourceNumbers(NUMERALS, source, range(len(source)))
+    only = numbers.only(written)
+    allowed = {token for token in range(len(PIECES)) if numbers.allow(written, token)}
+    assert (only is None) == (END in allowed)
+    assert only is None or set(only) == allowed
+
+
 def test_without_the_source_numbers_are_invented() -> None:
     options = DecodingOptions(1, max_length=12)
     assert any(DIGITS & {PIECES[token] for token in found(None, options, seed)} for seed in range(5))

@@ -239,7 +239,7 @@ def test_a_row_whose_tokens_are_all_blocked_is_cut_where_it_stands() -> None:
 def test_a_row_without_a_distribution_is_broken_and_its_neighbours_are_not(bad: float) -> None:
     scores = torch.randn(3, 20).log_softmax(1)
     scores[1, 7] = bad
-    for ask in (Ask(), Ask(4), Ask(wanted=3)):
+    for ask in (Ask(), Ask(4), Ask(wanted=(3,))):
         answers = select(scores, [ask] * 3)
         assert [answer.broken for answer in answers] == [False, True, False]
 
@@ -257,7 +257,10 @@ def test_candidates_come_best_first_and_equal_ones_in_the_order_of_their_columns
     assert read(values, Ask(count)) == expected
 
 
-@given(seeds, st.lists(st.sampled_from([Ask(), Ask(4), Ask(6), Ask(wanted=9)]), min_size=1, max_size=9))
+@given(
+    seeds,
+    st.lists(st.sampled_from([Ask(), Ask(4), Ask(6), Ask(wanted=(9, 4)), Ask(wanted=())]), min_size=1, max_size=9),
+)
 @settings(deadline=None)
 def test_a_row_is_answered_the_same_whatever_the_others_ask(seed: int, asks: list[Ask]) -> None:
     rows = torch.randn(len(asks), 4 * BLOCK, generator=torch.Generator().manual_seed(seed)).log_softmax(1)
