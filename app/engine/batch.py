@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.engine.job import Decoded, Job
 from app.engine.observer import EngineObserver
 from app.engine.scheduler import passes
-from app.engine.trail import AttentionTrail
+from app.engine.trail import AttentionTrail, keep
 from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
 from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, select
@@ -104,13 +104,14 @@ class RunningBatch:
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
         answers = select(output.log_probabilities, asks)
+        kept = keep(output) if any(one.trail for one, _ in live) else output
         for one, rows in live:
             own = answers[rows]
             if any(answer.broken for answer in own):
                 over.append((one.job, None))
                 continue
             if one.trail:
-                one.trail.record(output, rows)
+                one.trail.record(kept, rows)
             parents = one.search.advance(own)
             moved += [(one.slots[row], one.slots[parent]) for row, parent in enumerate(parents) if row != parent]
             self._tell_first_token(one.job)
