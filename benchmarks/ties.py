@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from rich.progress import track
 from app.models.base import Candidates, DecodingOptions, Memory, Seq2SeqModel
 from app.models.registry import load
 from app.numerals import Numerals, SourceNumbers
-from app.search import Answer, Ask, BeamSearch, CandidateSelector
+from app.search import Answer, BeamSearch, Candidate, Rules, select
 from benchmarks.texts import mixed
 from training.data import Pair, read
 
@@ -40,31 +40,35 @@ class NearTie:
 class WatchedSearch:
     """A beam search, and by how much its choices were made: log-probabilities, summed over each hypothesis."""
 
-    def __init__(self, search: BeamSearch, candidates: Candidates) -> None:
+    def __init__(self, search: BeamSearch, rules: Rules, candidates: Candidates) -> None:
+        """rules: those of the search."""
         self.search = search
         self.gap = math.inf
-        self._candidates = candidates
-        self._totals = [0.0]
-
-    def asks(self) -> list[Ask]:
-        """What the search asks, and at least the two best."""
-        return [replace(ask, count=max(ask.count, 2)) for ask in self.search.asks()]
+        self._rules, self._candidates = rules, candidates
+        self._live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]  # the sum and the tokens of each hypothesis
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
+        width = self.search.width
+        allowed = [
+            list(islice(self._allowed(tokens, answer), 2 * width))
+            for (_, tokens), answer in zip(self._live, answers, strict=True)
+        ]
         scores = {
-            (row, self._candidates.token(column)): total + value
-            for row, (total, answer) in enumerate(zip(self._totals, answers, strict=True))
-            for column, value in answer.candidates
+            (row, self._candidates.token(column)): self._live[row][0] + value
+            for row, candidates in enumerate(allowed)
+            for column, value in candidates
         }
-        ranked, width = sorted(scores.values(), reverse=True), self.search.width
+        ranked = sorted(scores.values(), reverse=True)
         if len(ranked) > width:
             self.gap = min(self.gap, ranked[width - 1] - ranked[width])
-        counts = [ask.count for ask in self.search.asks()]
-        wanted = [Answer(answer.candidates[:count]) for answer, count in zip(answers, counts, strict=True)]
-        parents = self.search.advance(wanted)
+        parents = self.search.advance([Answer(candidates) for candidates in allowed])
         if parents:
-            self._totals = [scores[step] for step in zip(parents, self.search.written(), strict=True)]
+            steps = zip(parents, self.search.written(), strict=True)
+            self._live = [(scores[row, token], (*self._live[row][1], token)) for row, token in steps]
         return parents
+
+    def _allowed(self, tokens: Sequence[int], answer: Answer) -> Iterator[Candidate]:
+        return (one for one in answer.candidates if self._rules.allow(tokens, self._candidates.token(one[0])))
 
 
 class Watcher:
@@ -73,8 +77,6 @@ class Watcher:
     def __init__(self, model: Seq2SeqModel, options: DecodingOptions) -> None:
         self._model, self._options = model, options
         self._numerals = Numerals(model.pieces)
-        suppressed = Candidates(model.shared).columns(model.info.special.suppressed)
-        self._selector = CandidateSelector(suppressed, model.info.limits.max_beams)
 
     @torch.inference_mode()
     def watch(self, sources: Sequence[Sequence[int]]) -> list[WatchedSearch]:
@@ -87,11 +89,11 @@ class Watcher:
         for number, memory in enumerate(memories):
             state.join(slots[number], memory)
         while live := [number for number, one in enumerate(watched) if not one.search.found]:
-            asks = [watched[number].asks() for number in live]
+            asks = [watched[number].search.asks() for number in live]
             written = [watched[number].search.written() for number in live]
             rows = [slot for number, own in zip(live, asks, strict=True) for slot in slots[number][: len(own)]]
             output = state.step(rows, list(chain.from_iterable(written)))
-            answers = iter(self._selector.select(output.log_probabilities, list(chain.from_iterable(asks))))
+            answers = iter(select(output.log_probabilities, list(chain.from_iterable(asks))))
             moved: list[tuple[int, int]] = []
             for number, own in zip(live, asks, strict=True):
                 parents = watched[number].advance([next(answers) for _ in own])
@@ -101,10 +103,10 @@ class Watcher:
         return watched
 
     def _watched(self, source: Sequence[int], memory: Memory) -> WatchedSearch:
-        numbers = self._numerals.numbers(source, range(len(source)))
-        held = SourceNumbers(self._numerals, numbers, memory.candidates)
-        search = BeamSearch(self._options, self._model.info.special, memory.candidates, held)
-        return WatchedSearch(search, memory.candidates)
+        options, special = self._options, self._model.info.special
+        numbers = SourceNumbers(self._numerals, source, range(len(source)))
+        search = BeamSearch(options, special, memory.candidates, numbers)
+        return WatchedSearch(search, Rules(options, special, numbers), memory.candidates)
 
 
 def near_ties(model: Seq2SeqModel, pairs: Sequence[Pair], beams: int, keep: int) -> list[NearTie]:

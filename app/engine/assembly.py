@@ -34,6 +34,8 @@ def assemble(model: Seq2SeqModel, plan: Plan, outcomes: Sequence[Decoded], submi
 
 def join_pieces(pieces: Sequence[Tokens]) -> tuple[Tokens, list[Span]]:
     """The pieces as one text, with one separator between any two that are not empty, and the span of each piece."""
+    if len(pieces) == 1:
+        return pieces[0], [Span(0, len(pieces[0].text))]
     text = ""
     ids: list[int] = []
     token_spans: list[Span] = []
