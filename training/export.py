@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from app.models.base import DecodingOptions, Limits
 from app.models.checkpoint import publish, read_json, verify
@@ -22,6 +22,7 @@ from app.models.lstm.network import Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
 
 FREQUENT_TOKENS = 10_240
+QUERY = "decoder.attention.query.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +88,23 @@ def describe(
     readme: str | None = None,
     description: str | None = None,
     frequent: Sequence[int] | None = None,
+    sharpen: float = 1.0,
     **decoding: float | None,
 ) -> None:
     """Publish the checkpoint `source` as `target` (which may be the same) with another card and other defaults.
 
-    What is None stays as it is. Raises CheckpointError when `source` is not whole.
+    What is None stays as it is. sharpen: what the attention's scores are multiplied by, so that it is more decided.
+    Raises CheckpointError when `source` is not whole.
     """
     verify(source)
     config = read_json(source / "config.json")
     config["description"] = config["description"] if description is None else description
     config["decoding"] |= {name: value for name, value in decoding.items() if value is not None}
     with _draft_of(target) as draft:
-        for name in ("model.safetensors", "tokenizer.json", FREQUENT_FILE):
+        weights = load_file(source / "model.safetensors")
+        weights[QUERY] = (weights[QUERY].float() * sharpen).to(weights[QUERY].dtype)
+        save_file(weights, draft / "model.safetensors")
+        for name in ("tokenizer.json", FREQUENT_FILE):
             if (source / name).exists():
                 shutil.copyfile(source / name, draft / name)
         if frequent is not None:
