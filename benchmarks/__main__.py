@@ -1,28 +1,46 @@
 """`python -m benchmarks`: measure this checkout on this machine."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks import company, throughput
+from benchmarks import company, comparison
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
+Output = Annotated[Path, typer.Option(help="Folder for records, tables and plots.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A look in a minute or two: one round, few and short runs.")]
+OUTPUT = Path("runs") / "benchmarks"
 
 
-@app.command(name="throughput")
-def throughput_command(
-    texts: int = 400,
-    rounds: int = 3,
-    clients: list[int] = [1, 8, 64],  # noqa: B006
-    beams: list[int] = [1, 4],  # noqa: B006
+@app.callback()
+def main() -> None:
+    """Measurements of the service. Whatever ends them, the servers that they started end too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+@app.command(name="peers")
+def peers_command(
+    only: Annotated[list[str], typer.Option(help="Some of: " + ", ".join(comparison.ALL))] = [*comparison.ALL],  # noqa: B006
     precision: Precision = "auto",
+    clients: list[int] = [1, 8, 64, 256],  # noqa: B006
+    beams: list[int] = [1, 4],  # noqa: B006
+    rounds: int = 3,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 5.0,
+    output: Output = OUTPUT,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what is measured already.")] = False,
+    quick: Quick = False,
 ) -> None:
-    """Summaries a second and latency over HTTP, as a Markdown table."""
-    print("| clients | beams | summaries/s | median ms | p95 ms |\n|---:|---:|---:|---:|---:|")
-    for load in throughput.measure(texts, rounds, clients, beams, precision):
-        print(f"| {load.clients} | {load.beams} | {load.rate:.1f} | {load.median:.0f} | {load.p95:.0f} |")
+    """Ours, the peers and the offline limit: closed loops, greedy and with beams."""
+    plan = comparison.Plan(only, precision, clients=clients, beams=beams, rounds=rounds, seconds=seconds)
+    if quick:
+        plan = comparison.Plan(
+            only, precision, ["bfloat16"], clients=[8, 64], beams=[1], rounds=1, seconds=2, texts=128, rows=[64]
+        )
+    print(comparison.measure(plan, output, resume))
 
 
 @app.command(name="company")
