@@ -77,7 +77,6 @@ def _one_system(system: System, plan: Plan, texts: Sequence[str], number: int, k
     cells = [cell for cell in cells if not kept.has(**same, beams=cell[0], clients=cell[1])]
     if not cells:
         return
-    kept.folder.mkdir(parents=True, exist_ok=True)
     log = kept.folder / f"{system.name.replace(' ', '-')}.log"
     try:
         with running(system, log=log) as server:

@@ -104,7 +104,7 @@ def one_by_one(url: str, bodies: Sequence[bytes]) -> Measured:
 
 
 def open_loop(url: str, bodies: Sequence[bytes], rate: float, seconds: float, seed: int) -> Measured:
-    """Texts at `rate` a second on average, for so long; then all of them are waited for."""
+    """Texts at `rate` a second on average, for so long. What is not answered after twice as long is an error."""
 
     async def load(sender: "_Sender") -> None:
         waiting = itertools.cycle(bodies)
@@ -115,7 +115,10 @@ def open_loop(url: str, bodies: Sequence[bytes], rate: float, seconds: float, se
             if (early := planned - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             tasks.append(asyncio.create_task(sender.send(next(waiting), planned)))
-        await asyncio.gather(*tasks)
+        _, unanswered = await asyncio.wait(tasks, timeout=2 * seconds)
+        for task in unanswered:
+            task.cancel()
+        sender.errors += len(unanswered)
 
     return _run(url, load)
 

@@ -107,6 +107,8 @@ def running(system: System, settings: Mapping[str, str] | None = None, log: Path
     """
     port = free_port()
     environment = {**system.environment(port), **(settings or {}), "PYTHONPATH": os.getcwd()}
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
     with open(log or os.devnull, "ab") as output:
         process = subprocess.Popen(
             system.command(port), env=environment, stdout=output, stderr=output, start_new_session=True

@@ -35,5 +35,5 @@ class SummarizeAPI(litserve.LitAPI):
 if __name__ == "__main__":
     chosen = PeerSettings.read()
     api = SummarizeAPI(max_batch_size=chosen.batch, batch_timeout=chosen.wait_ms / 1000, api_path="/summarize")
-    server = litserve.LitServer(api, workers_per_device=chosen.workers, devices=1, timeout=False, fast_queue=True)
+    server = litserve.LitServer(api, workers_per_device=chosen.workers, devices=1, timeout=False)
     server.run(host="127.0.0.1", port=chosen.port, num_api_servers=1, generate_client_file=False, log_level="error")
