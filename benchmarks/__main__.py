@@ -29,7 +29,7 @@ def peers_command(
     clients: list[int] = [1, 8, 64, 256],  # noqa: B006
     beams: list[int] = [1, 4],  # noqa: B006
     rounds: int = 3,
-    seconds: Annotated[float, typer.Option(help="Of each run.")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 4.0,
     output: Output = OUTPUT,
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is measured already.")] = False,
     quick: Quick = False,

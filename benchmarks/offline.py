@@ -25,6 +25,7 @@ from app.models.base import Seq2SeqModel
 from app.models.registry import load
 from app.numerals import Numerals
 
+ROWS = {False: (32, 64, 128), True: (128, 256, 512)}  # that are tried, without and with a GPU
 TIMEOUT = 3600.0
 WARM_UP_TEXTS = 64
 

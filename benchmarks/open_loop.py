@@ -24,7 +24,7 @@ def measure(plan: Plan, shares: Sequence[float], folder: Path) -> str:
         for system in plan.systems:
             try:
                 with running(system, log=kept.folder / "open-loop.log") as server:
-                    warm_up(system, server, texts, plan.beams)
+                    warm_up(system, server, texts)
                     for beams in plan.beams:
                         _one_round(system, server.url, texts, beams, shares, plan.seconds, number, kept)
             except Exception as error:  # as in the comparison

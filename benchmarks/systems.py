@@ -83,11 +83,11 @@ class System:
         return [sys.executable, *KINDS[self.kind], *ending]
 
     def environment(self, port: int) -> dict[str, str]:
-        """Ours is run as it comes; peers with the libraries' own way of waiting for one another's threads."""
+        """Ours is run as `make serve` does; peers wait for their threads in the library's own way."""
         if self.ours:
-            own = {"PORT": str(port), "LOG_LEVEL": "error", "PRECISION": self.precision}
-            own |= {"MODEL_STORE": self.store, "MODEL": self.model}
-            return {**os.environ, **{f"PRECIS_{name}": value for name, value in own.items()}}
+            own = {"PRECIS_PORT": str(port), "PRECIS_LOG_LEVEL": "error", "PRECIS_PRECISION": self.precision}
+            own |= {"PRECIS_MODEL_STORE": self.store, "PRECIS_MODEL": self.model}
+            return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **own}
         tuning = replace(self.tuning, precision=self.precision, folder=self.folder, port=port)
         passed = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
         return {**passed, **OFFLINE, **tuning.environment()}

@@ -47,7 +47,7 @@ def measure(plan: Plan, folder: Path) -> str:
 
 def _one(system: System, seconds: float, texts: Sequence[str], kept: Results) -> None:
     with running(system, log=kept.folder / "tune.log") as server:
-        warm_up(system, server, texts, [1])
+        warm_up(system, server, texts)
         measured = load.closed_loop(server.url, [system.body(text, 1) for text in texts], CLIENTS, seconds)
     tuning = {name: getattr(system.tuning, name) for name in ("batch", "wait_ms", "workers", "threads")}
     kept.add({"kind": system.kind, "system": system.name, **tuning, **asdict(measured)})

@@ -7,6 +7,7 @@ import tempfile
 import threading
 
 import ray
+import torch
 from ray import serve
 from starlette.requests import Request
 
@@ -32,7 +33,10 @@ class Summarize:
 
 
 DEPLOYMENT = serve.deployment(
-    Summarize, num_replicas=SETTINGS.workers, max_ongoing_requests=4096, ray_actor_options={"num_cpus": 0.1}
+    Summarize,
+    num_replicas=SETTINGS.workers,
+    max_ongoing_requests=4096,
+    ray_actor_options={"num_cpus": 0.1, "num_gpus": torch.cuda.is_available() / SETTINGS.workers},
 )
 
 
