@@ -26,6 +26,7 @@ PEERS = tuple(kind for kind in KINDS if kind != OURS)
 ALL = (OURS, *PEERS, OFFLINE)
 WARM_UP_TEXTS = 24  # BentoML tries the first two dozen nearly one by one
 COMPARED_TEXTS = 16
+QUIET_SECONDS = 10.0
 OFFLINE_TEXTS = 200
 
 
@@ -75,22 +76,46 @@ def measure(plan: Plan, folder: Path, resume: bool) -> str:
 
 def _one_system(system: System, plan: Plan, texts: Sequence[str], number: int, kept: Results) -> None:
     same = {"kind": system.kind, "system": system.name, "round": number}
-    cells = [(beams, clients) for beams in plan.beams for clients in plan.clients]
-    cells = [cell for cell in cells if not kept.has(**same, beams=cell[0], clients=cell[1])]
-    if not cells:
-        return
+    cells = [(clients, beams) for clients in plan.clients for beams in plan.beams]
+    cells = [cell for cell in cells if not kept.has(**same, clients=cell[0], beams=cell[1])]
     log = kept.folder / f"{system.name.replace(' ', '-')}.log"
     try:
-        with running(system, log=log) as server:
-            warm_up(system, server, texts)
-            agreement = {beams: agreeing(system, server, texts, beams) for beams in plan.beams}
-            for beams, clients in cells:
-                bodies = [system.body(text, beams) for text in texts]
-                measured = load.closed_loop(server.url, bodies, clients, plan.seconds)
-                kept.add({**same, "beams": beams, "clients": clients, "same": agreement[beams], **asdict(measured)})
-                say(f"{system.name}, round {number}, {beams} beams, {clients} clients: {measured.rate:.1f}/s")
+        while cells:
+            with running(system, log=log) as server:
+                warm_up(system, server, texts)
+                _cells(system, server, plan, texts, cells, same, kept)
     except Exception as error:  # a peer that fails must not end the comparison
         say(f"{system.name} is left out of round {number}: {type(error).__name__}: {error} (see {log})")
+
+
+def _cells(
+    system: System,
+    server: Server,
+    plan: Plan,
+    texts: Sequence[str],
+    cells: list[tuple[int, int]],
+    same: Record,
+    kept: Results,
+) -> None:
+    """Measure what is left in `cells` until the server has too much to do that nobody waits for any more."""
+    agreement = {beams: agreeing(system, server, texts, beams) for beams in plan.beams}
+    while cells:
+        clients, beams = cells.pop(0)
+        bodies = [system.body(text, beams) for text in texts]
+        measured = load.closed_loop(server.url, bodies, clients, plan.seconds)
+        kept.add({**same, "beams": beams, "clients": clients, "same": agreement[beams], **asdict(measured)})
+        say(f"{system.name}, round {same['round']}, {beams} beams, {clients} clients: {measured.rate:.1f}/s")
+        if cells and not _quiet(system, server, texts[0]):
+            return
+
+
+def _quiet(system: System, server: Server, text: str) -> bool:
+    """Wait until the texts of clients who left are done: peers go on with them. False where a new server is quicker."""
+    try:
+        ask(system, server, [text], beams=1, seconds=QUIET_SECONDS)
+    except httpx2.TransportError:
+        return False
+    return True
 
 
 def _offline(plan: Plan, texts: Sequence[str], number: int, kept: Results) -> None:
@@ -109,12 +134,19 @@ def warm_up(system: System, server: Server, texts: Sequence[str]) -> None:
     ask(system, server, texts[:WARM_UP_TEXTS], beams=1)
 
 
-def ask(system: System, server: Server, texts: Sequence[str], beams: int, **parameters: Any) -> list[str]:
-    """The summaries of these texts, sent all at once."""
+def ask(
+    system: System,
+    server: Server,
+    texts: Sequence[str],
+    beams: int,
+    seconds: float = load.ANSWER_SECONDS,
+    **parameters: Any,
+) -> list[str]:
+    """The summaries of these texts, sent all at once. Raises an error of the HTTP library where one is not answered."""
 
     def one(text: str) -> str:
         body = system.body(text, beams, **parameters)
-        answer = httpx2.post(f"{server.url}{load.ROUTE}", content=body, headers=JSON, timeout=load.ANSWER_SECONDS)
+        answer = httpx2.post(f"{server.url}{load.ROUTE}", content=body, headers=JSON, timeout=seconds)
         answer.raise_for_status()
         return system.summary(answer.json())
 

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import load
-from benchmarks.comparison import OURS, Plan, warm_up
+from benchmarks.comparison import OURS, Plan, ask, warm_up
 from benchmarks.report import Results, plot, say, table
-from benchmarks.systems import System, running
+from benchmarks.systems import Server, System, running
 from benchmarks.texts import mixed_texts
 
 SHARES = (0.3, 0.6, 0.8)
@@ -26,7 +26,7 @@ def measure(plan: Plan, shares: Sequence[float], folder: Path) -> str:
                 with running(system, log=kept.folder / "open-loop.log") as server:
                     warm_up(system, server, texts)
                     for beams in plan.beams:
-                        _one_round(system, server.url, texts, beams, shares, plan.seconds, number, kept)
+                        _one_round(system, server, texts, beams, shares, plan.seconds, number, kept)
             except Exception as error:  # as in the comparison
                 say(f"{system.name} is left out of round {number}: {type(error).__name__}: {error}")
     return _report(kept)
@@ -34,7 +34,7 @@ def measure(plan: Plan, shares: Sequence[float], folder: Path) -> str:
 
 def _one_round(
     system: System,
-    url: str,
+    server: Server,
     texts: Sequence[str],
     beams: int,
     shares: Sequence[float],
@@ -44,16 +44,17 @@ def _one_round(
 ) -> None:
     bodies = [system.body(text, beams) for text in texts]
     same = {"kind": system.kind, "system": system.name, "beams": beams, "round": number}
-    if system.kind == OURS:
-        maximum = load.closed_loop(url, bodies, CLIENTS, seconds)
-        kept.add({**same, "share": 1.0, "planned": 0.0, **asdict(maximum)})
-    unloaded = load.one_by_one(url, bodies[:UNLOADED_TEXTS])
+    unloaded = load.one_by_one(server.url, bodies[:UNLOADED_TEXTS])
     kept.add({**same, "share": 0.0, "planned": 0.0, **asdict(unloaded)})
+    if system.kind == OURS:
+        maximum = load.closed_loop(server.url, bodies, CLIENTS, seconds)
+        kept.add({**same, "share": 1.0, "planned": 0.0, **asdict(maximum)})
     for share in shares:
         rate = share * _maximum(kept, beams)
-        measured = load.open_loop(url, bodies, rate, seconds, seed=number)
+        measured = load.open_loop(server.url, bodies, rate, seconds, seed=number)
         kept.add({**same, "share": share, "planned": rate, **asdict(measured)})
         say(f"{system.name}, round {number}, {beams} beams, {share:.0%} of our maximum: p99 {measured.p99:.0f} ms")
+        ask(system, server, texts[:1], 1)  # peers go on with texts that nobody waits for
 
 
 def _maximum(kept: Results, beams: int) -> float:

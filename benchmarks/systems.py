@@ -19,7 +19,7 @@ from benchmarks.peers.settings import PeerSettings
 
 JSON = {"Content-Type": "application/json"}
 START_SECONDS = 180.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 8.0
 KINDS: Mapping[str, tuple[str, ...]] = {
     "precis": ("-m", "app"),
     "plain": ("-m", "benchmarks.peers.plain"),

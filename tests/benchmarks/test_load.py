@@ -81,6 +81,13 @@ def test_an_open_loop_sends_as_many_texts_as_were_planned() -> None:
     assert measured.answers == len(bodies) == planned > 0
 
 
+def test_clients_in_python_wait_for_their_answers_and_stop_in_time() -> None:
+    with answering(ANSWER) as (url, bodies):
+        measured = load._closed_in_python(url, [b"1", b"2"], clients=3, seconds=0.2)
+    assert measured.errors == 0
+    assert 0 <= len(bodies) - measured.answers <= 3
+
+
 def test_arrivals_are_those_of_a_poisson_process() -> None:
     moments = list(load.arrivals(rate=50, seconds=200, seed=1))
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
