@@ -159,17 +159,26 @@ class _Sender:
 
     async def send(self, body: bytes, planned: float) -> None:
         try:
-            connection = self._idle.pop() if self._idle else await self._connect()
-            status = await asyncio.wait_for(_exchange(*connection, self._head(len(body)) + body), ANSWER_SECONDS)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                status = await self._exchange(self._head(len(body)) + body)
         except (OSError, EOFError, TimeoutError, ValueError):
-            self.errors += 1
-            return
-        self._idle.append(connection)
+            status = 0
         if status != 200:
             self.errors += 1
             return
         self.last = time.perf_counter()
         self.latencies.append(1000 * (self.last - planned))
+
+    async def _exchange(self, request: bytes) -> int:
+        """Over a connection that is kept, unless something comes between."""
+        reader, writer = self._idle.pop() if self._idle else await self._connect()
+        try:
+            status = await _exchange(reader, writer, request)
+        except BaseException:
+            writer.close()
+            raise
+        self._idle.append((reader, writer))
+        return status
 
     def measured(self, started: float) -> Measured:
         count = len(self.latencies)

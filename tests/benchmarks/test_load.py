@@ -43,7 +43,7 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
             await stopped.wait()
 
     stopped = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(main(),))
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
     thread.start()
     started.wait(30)
     try:
