@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.models.base import Candidates, DecodingOptions, Seq2SeqModel
+from app.models.base import DecodingOptions, Seq2SeqModel
 from app.models.registry import load as load_model
 from app.numerals import Numerals, SourceNumbers
-from app.search import BeamSearch, CandidateSelector
+from app.search import BeamSearch, GreedySearch, Search, select
 from benchmarks import load
 from benchmarks.report import Results, cores, say, table
 from benchmarks.systems import System, running
@@ -28,23 +28,21 @@ class BareLoop:
     def __init__(self, model: Seq2SeqModel, options: DecodingOptions) -> None:
         self._model, self._options = model, options
         self._numerals = Numerals(model.pieces)
-        suppressed = Candidates(model.shared).columns(model.info.special.suppressed)
-        self._selector = CandidateSelector(suppressed, model.info.limits.max_beams)
         self._state = model.open(options.num_beams)
 
     @torch.inference_mode()
     def summarize(self, source: Sequence[int]) -> tuple[int, ...]:
         """The tokens of the summary of a tokenized text."""
         (memory,) = self._model.encode([source])
-        numbers = self._numerals.numbers(source, range(len(source)))
-        held = SourceNumbers(self._numerals, numbers, memory.candidates) if self._options.numbers_from_source else None
-        search = BeamSearch(self._options, self._model.info.special, memory.candidates, held)
+        held = SourceNumbers(self._numerals, source, range(len(source))) if self._options.numbers_from_source else None
+        kind = GreedySearch if self._options.num_beams == 1 else BeamSearch
+        search: Search = kind(self._options, self._model.info.special, memory.candidates, held)
         rows = list(range(self._options.num_beams))
         self._state.join(rows, memory)
         while not search.found:
             written = search.written()
             output = self._state.step(rows[: len(written)], written)
-            parents = search.advance(self._selector.select(output.log_probabilities, search.asks()))
+            parents = search.advance(select(output.log_probabilities, search.asks()))
             if parents != rows[: len(parents)]:
                 self._state.reorder(rows[: len(parents)], parents)
         self._state.leave(rows)

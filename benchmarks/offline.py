@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import torch
 
 from app.engine.admission import plan
 from app.engine.batch import RunningBatch
+from app.engine.costs import Load
 from app.engine.engine import threads_for
 from app.engine.job import Job, Ticket
 from app.engine.observer import EngineObserver
@@ -60,7 +62,7 @@ def tickets(model: Seq2SeqModel, texts: Sequence[str], beams: int, rows: int) ->
 
 def continuous(model: Seq2SeqModel, waiting: Sequence[Ticket], rows: int, threads: int) -> None:
     """As the service does it."""
-    worker = Worker(model, rows, len(waiting), EngineObserver(), time.monotonic, threads)
+    worker = Worker(model, rows, Load(inf, inf, inf, inf), EngineObserver(), time.monotonic, threads)
     worker.start()
     try:
         worker.admit(waiting)
