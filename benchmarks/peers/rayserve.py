@@ -43,8 +43,7 @@ DEPLOYMENT = serve.deployment(
 def main() -> None:
     """Serve until SIGTERM."""
     stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         ray.init(
             num_cpus=2,
             include_dashboard=False,
@@ -57,6 +56,7 @@ def main() -> None:
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": SETTINGS.port, "access_log": False})
             serve.run(DEPLOYMENT.bind(SETTINGS), route_prefix="/summarize")
+            signal.signal(signal.SIGTERM, lambda *_: stopped.set())  # after Ray has set its own
             stopped.wait()
         finally:
             serve.shutdown()
