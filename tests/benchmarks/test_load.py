@@ -39,8 +39,10 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         ports.append(server.sockets[0].getsockname()[1])
         started.set()
-        async with server:
-            await stopped.wait()
+        await stopped.wait()
+        server.close()
+        while len(asyncio.all_tasks()) > 1:  # those who still read find their connections closed
+            await asyncio.sleep(0.01)
 
     stopped = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
