@@ -34,6 +34,8 @@ def test_attention_equals_a_float64_numpy_reference_of_the_formula(relevance_siz
     prior = prior.masked_fill(torch.arange(7) >= lengths.unsqueeze(1), -torch.inf)
     attended, weights = attention(hidden, Memory(keys, values, torch.zeros(3, 7, dtype=torch.long), prior))
 
+    assert isinstance(attention.value, torch.nn.Linear)
+
     def wide(tensor: torch.Tensor) -> np.ndarray:
         return tensor.numpy().astype(np.float64)
 
