@@ -97,6 +97,7 @@ def test_what_leaves_frees_its_memory(network: Seq2Seq) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+@torch.inference_mode()
 def test_a_source_that_is_not_finite_is_gone_with_its_slot(network: Seq2Seq, precision: str) -> None:
     model = model_of(network, precision, FREQUENT)
     short, long = model.encode([source(3, 1), source(100, 2)])
