@@ -204,6 +204,9 @@ class LSTMModel(Seq2SeqModel):
             Reading(taken, prior[:length], positions[0], positions[1], tokens, start), candidates, len(source)
         )
 
+    def positions(self, lengths: Sequence[int]) -> int:
+        return padded_rows(len(lengths)) * padded_length(max(lengths))
+
     def open(self, capacity: int) -> LSTMState:
         with torch.inference_mode():
             return LSTMState(self._step, capacity, self._model.config.decoder_size, self._device)

@@ -15,7 +15,7 @@ from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
 from tests.models.lstm.checkpoints import model_of
 
-SIZES = NetworkConfig(16_000, relevance_size=64)  # the real sizes: kernels are chosen by them
+SIZES = NetworkConfig(16_000, relevance_size=128)  # the real sizes: kernels are chosen by them
 FREQUENT = range(2, 4_098)
 STEPS = 4
 
@@ -24,8 +24,8 @@ STEPS = 4
 def model(request: pytest.FixtureRequest) -> LSTMModel:
     torch.manual_seed(0)
     network = Seq2Seq(SIZES)
-    assert network.decoder.attention.relevance is not None
-    torch.nn.init.normal_(network.decoder.attention.relevance.weight)  # else every position is as relevant
+    assert network.relevance is not None
+    torch.nn.init.normal_(network.relevance.begins.weight)  # else every position is nearly as relevant
     return model_of(network, request.param, FREQUENT)
 
 
