@@ -195,7 +195,7 @@ class Attention(nn.Module):
         encoded = 2 * config.encoder_size
         self.query = nn.Linear(config.decoder_size, config.key_size, bias=False)
         self.key = nn.Linear(encoded + config.embedding_size, config.key_size, bias=False)
-        self.value = nn.Linear(encoded, encoded, bias=False)
+        self.value: nn.Linear | nn.Identity = nn.Linear(encoded, encoded, bias=False)
         self.scale = 1.0 / math.sqrt(config.key_size)
 
     def project(self, both: Tensor, encoded: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,3 +284,17 @@ class Seq2Seq(nn.Module):
         copies = decoded.attention * copy.unsqueeze(2)  # (B, T, S)
         index = source_ids.unsqueeze(1).expand_as(copies)  # (B, T, S)
         return mixture.scatter_add(2, index, copies).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def fold_values(model: Seq2Seq) -> None:
+    """Make the values' projection a part of the weights that it is an input of: what was encoded is then the value.
+
+    The weighted sum of what is projected is the projection of the weighted sum.
+    """
+    decoder, projection = model.decoder, model.decoder.attention.value
+    assert isinstance(projection, nn.Linear)
+    start, size = model.config.decoder_size, projection.out_features
+    for weight in (decoder.write.all_weights[0][0], decoder.output.weight, decoder.gate.weight):
+        part = weight[:, start : start + size]
+        part.copy_(part @ projection.weight)
+    decoder.attention.value = nn.Identity()

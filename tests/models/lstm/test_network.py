@@ -31,6 +31,7 @@ def test_attention_equals_a_float64_numpy_reference_of_the_formula(relevant: flo
     attention = Attention(SMALL)
     encoded, embedded, hidden = torch.randn(3, 7, 24), torch.randn(3, 7, 16), torch.randn(3, 5, 20)
     lengths = torch.tensor([7, 4, 1])
+    assert isinstance(attention.value, torch.nn.Linear)
     keys, values = attention.project(torch.cat([encoded, embedded], dim=2), encoded)
     relevance = -relevant * torch.rand(3, 7)
     prior = relevance.masked_fill(torch.arange(7) >= lengths.unsqueeze(1), -torch.inf)
