@@ -57,11 +57,11 @@ class Int8Product(Product):
 
 
 class Asked(NamedTuple):
-    """What attention has of a source of S positions, or of several of one length, in the form of its arithmetic."""
+    """What attention has of a source of S positions, in the form of its arithmetic."""
 
-    keys: Tensor  # (…, S, K)
-    values: Tensor  # (…, S, H), or transposed
-    scales: Tensor  # (…, S) of the keys
+    keys: Tensor  # (S, K)
+    values: Tensor  # (S, H), or transposed
+    scales: Tensor  # (S) of the keys
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,8 @@ class Arithmetic:
         return values.to(self.dtype)
 
     def store(self, keys: Tensor, values: Tensor) -> Asked:
-        """keys (B, S, K) and values (B, S, H), which lie within -1 and 1."""
-        return Asked(keys.float(), values.float(), keys.new_ones(keys.shape[:2]))
-
-    def take(self, stored: Asked, row: int, length: int) -> Asked:
-        """The first positions of one source."""
-        return Asked(*(field[row, :length] for field in stored))
+        """keys (S, K) and values (S, H) of one source; values lie within -1 and 1."""
+        return Asked(keys.float(), values.float(), keys.new_ones(len(keys)))
 
     def score(self, queries: Tensor, asked: Asked) -> Tensor:
         """(n, K) -> (n, S)"""
@@ -108,13 +104,9 @@ class Int8Arithmetic(Arithmetic):
 
     def store(self, keys: Tensor, values: Tensor) -> Asked:
         keys = keys.float()
-        scales = (keys.abs().amax(2).clamp_min_(_TINY) / 127.0).to(self.dtype)  # (B, S)
-        rounded = (keys / scales.float().unsqueeze(2)).round_().to(torch.int8)
-        return Asked(rounded, self.bounded(values.float()), scales)
-
-    def take(self, stored: Asked, row: int, length: int) -> Asked:
-        keys, values, scales = super().take(stored, row, length)
-        return Asked(keys, values.t().contiguous(), scales)
+        scales = (keys.abs().amax(1).clamp_min_(_TINY) / 127.0).to(self.dtype)  # (S)
+        rounded = (keys / scales.float().unsqueeze(1)).round_().to(torch.int8)
+        return Asked(rounded, self.bounded(values.float()).t().contiguous(), scales)
 
     def score(self, queries: Tensor, asked: Asked) -> Tensor:
         return torch._weight_int8pack_mm(queries.to(self.dtype), asked.keys, asked.scales)

@@ -34,7 +34,8 @@ from app.models.base import (
 )
 from app.models.checkpoint import read_json, verify
 from app.models.lstm import network
-from app.models.lstm.arithmetic import Arithmetic, Asked, Int8Arithmetic, padded_rows
+from app.models.lstm.arithmetic import Arithmetic, Int8Arithmetic, padded_rows
+from app.models.lstm.encoding import Encoded, computed, encode
 from app.models.lstm.step import Reading, Run, Sources, Step
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 
@@ -43,14 +44,8 @@ PRECISIONS = {
     "bfloat16": Arithmetic(torch.bfloat16),
     "int8": Int8Arithmetic(),
 }
-LENGTH_STEP = 16
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 FREQUENT_FILE = "frequent.json"  # optional: ids of the tokens that every summary can be written with
-
-
-def padded_length(length: int) -> int:
-    """Number of source positions that are encoded for `length` of them: a multiple of 16, for a new shape is slow."""
-    return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,40 +167,25 @@ class LSTMModel(Seq2SeqModel):
 
     @torch.inference_mode()
     def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
-        count, width = padded_rows(len(sources)), padded_length(max(len(ids) for ids in sources))
-        ids = torch.full((count, width), PAD)  # (B, S)
-        lengths = torch.ones(count, dtype=torch.long)  # (B)
-        for row, source in enumerate(sources):
-            ids[row, : len(source)] = torch.tensor(source)
-            lengths[row] = len(source)
-        memory, state = self._model.encode(ids.to(self._device), lengths.to(self._device))
-        asked = self._step.arithmetic.store(memory.keys, memory.values)
-        start = torch.stack(state, dim=1).float()  # (B, 4, D)
-        return [
-            self._memory(source, summary, row, asked, memory.prior[row], start[row])
-            for row, (source, summary) in enumerate(zip(sources, given or [()] * len(sources), strict=True))
-        ]
+        encoded = encode(self._model, sources)
+        return list(map(self._memory, sources, given or [()] * len(sources), encoded))
 
-    def _memory(
-        self, source: Sequence[int], given: Sequence[int], row: int, asked: Asked, prior: Tensor, start: Tensor
-    ) -> LSTMMemory:
-        """A source of a batch: asked and prior (S) have its width."""
+    def _memory(self, source: Sequence[int], given: Sequence[int], encoded: Encoded) -> LSTMMemory:
         own = [token for token in dict.fromkeys([*source, *given]) if token not in self._shared.columns]
         candidates = Candidates(self._shared, own)
         columns = candidates.columns(source)
         seen: dict[int, int] = {}
         first = [seen.setdefault(column, position) for position, column in enumerate(columns)]
-        length = padded_length(len(source))
-        padding = length - len(source)
+        padding = len(encoded.prior) - len(source)
         positions = torch.tensor([columns + padding * columns[:1], first + padding * [0]], device=self._device)
         tokens = torch.tensor(own, dtype=torch.long, device=self._device)
-        taken = self._step.arithmetic.take(asked, row, length)
+        asked = self._step.arithmetic.store(encoded.keys, encoded.values)
         return LSTMMemory(
-            Reading(taken, prior[:length], positions[0], positions[1], tokens, start), candidates, len(source)
+            Reading(asked, encoded.prior, positions[0], positions[1], tokens, encoded.start), candidates, len(source)
         )
 
     def positions(self, lengths: Sequence[int]) -> int:
-        return padded_rows(len(lengths)) * padded_length(max(lengths))
+        return computed(lengths)
 
     def open(self, capacity: int) -> LSTMState:
         with torch.inference_mode():
