@@ -33,8 +33,12 @@ from app.models.base import (
 )
 from app.models.checkpoint import read_json, verify
 from app.models.lstm import network
+from app.models.lstm.fixed import FixedStep
+from app.models.lstm.graphs import CudaRunner, Runner
+from app.models.lstm.slots import ENCODED_ROWS, FixedState, bucket_width, encoder_passes
 from app.models.lstm.step import Arithmetic, Group, Places, Reading, Step
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
+from app.models.transfer import upload
 
 PRECISIONS = {
     "float32": Arithmetic(torch.float32),
@@ -64,6 +68,11 @@ class LSTMMemory(Memory):
 
     reading: Reading
     candidates: Candidates
+    encoded: torch.cuda.Event | None = None  # on a GPU, whose streams do not wait for one another
+
+    @property
+    def ready(self) -> bool:
+        return self.encoded is None or bool(self.encoded.query())  # type: ignore[no-untyped-call]
 
     @property
     def source_tokens(self) -> int:
@@ -143,20 +152,40 @@ class LSTMState(DecoderState):
         ]
 
 
+class LSTMFixedState(FixedState):
+    """Slots in memory that never moves, as a GPU has them."""
+
+    def join(self, rows: Sequence[int], memory: Memory) -> None:
+        assert isinstance(memory, LSTMMemory)
+        if memory.encoded:
+            torch.cuda.current_stream(memory.reading.keys.device).wait_event(memory.encoded)
+        self.enter(rows, memory.reading)
+
+
 class LSTMModel(Seq2SeqModel):
     """A checkpoint of the native family, on its device."""
 
     def __init__(
-        self, model: network.Seq2Seq, tokenizer: Tokenizer, info: ModelInfo, frequent: Sequence[int] | None = None
+        self,
+        model: network.Seq2Seq,
+        tokenizer: Tokenizer,
+        info: ModelInfo,
+        frequent: Sequence[int] | None = None,
+        runner: Runner | None = None,
     ) -> None:
-        """model: with float32 weights. frequent: what every row can write; None is the whole vocabulary."""
+        """model: with float32 weights. frequent: what every row can write; None is the whole vocabulary.
+
+        runner: of a device that takes its work in fixed shapes.
+        """
         arithmetic = PRECISIONS[info.precision]
         tokens = range(model.config.vocabulary_size) if frequent is None else tuple(frequent)
         self._tokenizer, self.info = tokenizer, info
         self._device = torch.device(info.device)
         self._shared = Shared(tokens)
+        self._runner = runner
         with torch.inference_mode():
-            self._step = Step(model, arithmetic, torch.tensor(tokens, device=self._device))
+            columns = torch.tensor(tokens, device=self._device)
+            self._step = FixedStep(model, arithmetic.dtype, columns) if runner else Step(model, arithmetic, columns)
         self._model = model.to(arithmetic.dtype)  # from here on it only encodes
 
     def tokenize(self, text: str) -> Tokens:
@@ -178,20 +207,41 @@ class LSTMModel(Seq2SeqModel):
 
     @torch.inference_mode()
     def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
-        count, width = padded_rows(len(sources)), padded_length(max(len(ids) for ids in sources))
-        ids = torch.full((count, width), PAD)  # (B, S)
-        lengths = torch.ones(count, dtype=torch.long)  # (B)
+        given = given or [()] * len(sources)
+        lengths = [len(source) for source in sources]
+        if self._runner is None:
+            return self._encode(sources, given, padded_rows(len(sources)), padded_length(max(lengths)))
+        memories: dict[int, Memory] = {}
+        with self._runner.beside() as encoded:
+            for numbers, width in encoder_passes(lengths):
+                chosen = [sources[number] for number in numbers], [given[number] for number in numbers]
+                memories.update(zip(numbers, self._encode(*chosen, ENCODED_ROWS, width, encoded), strict=True))
+        return [memories[number] for number in range(len(sources))]
+
+    def _encode(
+        self,
+        sources: Sequence[Sequence[int]],
+        given: Sequence[Sequence[int]],
+        rows: int,
+        width: int,
+        encoded: torch.cuda.Event | None = None,
+    ) -> list[Memory]:
+        ids = torch.full((rows, width), PAD)  # (B, S)
+        lengths = torch.ones(rows, dtype=torch.long)  # (B)
         for row, source in enumerate(sources):
             ids[row, : len(source)] = torch.tensor(source)
             lengths[row] = len(source)
-        memory, state = self._model.encode(ids.to(self._device), lengths.to(self._device))
+        memory, state = self._model.encode(*upload([ids, lengths], self._device))
         start = torch.stack(state, dim=1).float()  # (B, 4, D)
         return [
-            self._memory(source, summary, memory.keys[row], memory.values[row], memory.prior[row], start[row])
-            for row, (source, summary) in enumerate(zip(sources, given or [()] * len(sources), strict=True))
+            LSTMMemory(
+                *self._reading(source, summary, memory.keys[row], memory.values[row], memory.prior[row], start[row]),
+                encoded,
+            )
+            for row, (source, summary) in enumerate(zip(sources, given, strict=True))
         ]
 
-    def _memory(
+    def _reading(
         self,
         source: Sequence[int],
         given: Sequence[int],
@@ -199,18 +249,23 @@ class LSTMModel(Seq2SeqModel):
         values: Tensor,
         prior: Tensor,
         start: Tensor,
-    ) -> LSTMMemory:
+    ) -> tuple[Reading, Candidates]:
         """keys (S, K), values (S, H), prior (S) of a batch's width."""
         own = [token for token in dict.fromkeys([*source, *given]) if token not in self._shared.columns]
         candidates = Candidates(self._shared, own)
-        columns, tokens = (torch.tensor(ids, device=self._device) for ids in (candidates.columns(source), own))
-        length = len(source)
-        return LSTMMemory(
-            Reading(keys[:length], values[:length], prior[:length], columns, tokens.long(), start), candidates
+        columns, tokens = upload(
+            [torch.tensor(ids, dtype=torch.long) for ids in (candidates.columns(source), own)], self._device
         )
+        length = len(source)
+        return Reading(keys[:length], values[:length], prior[:length], columns, tokens, start), candidates
 
-    def open(self, capacity: int) -> LSTMState:
+    def open(self, capacity: int) -> DecoderState:
         with torch.inference_mode():
+            if isinstance(self._step, FixedStep):
+                assert self._runner is not None
+                limits = self.info.limits
+                widest = bucket_width(limits.max_source_tokens, limits.max_source_tokens + limits.max_summary_tokens)
+                return LSTMFixedState(self._step, capacity, widest, self._runner)
             return LSTMState(self._step, capacity, self._model.config.decoder_size, self._device)
 
 
@@ -253,7 +308,8 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
         device=str(chosen),
         special=Special(start=START, end=END, suppressed=(PAD, START)),
     )
-    return LSTMModel(model, tokenizer, info, _frequent(frequent, sizes.vocabulary_size))
+    runner = CudaRunner(chosen) if chosen.type == "cuda" else None
+    return LSTMModel(model, tokenizer, info, _frequent(frequent, sizes.vocabulary_size), runner)
 
 
 def _check_defaults(defaults: DecodingOptions, limits: Limits) -> None:

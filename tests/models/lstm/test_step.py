@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel
+from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel, LSTMState
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import FEWEST_PLACES, Group, Int8Product, Reading, Step
 from app.models.lstm.tokenizer import PAD, START
@@ -74,6 +74,7 @@ def test_beams_of_one_source_ask_one_reading(network: Seq2Seq) -> None:
     state.join([5, 2, 7], memory)
     alone.join([0], memory)
     together = state.step([5, 2, 7], [START, 9, START])
+    assert isinstance(state, LSTMState)
     assert sum(group._count - len(group._free) for group in state._groups.values()) == 1
     for row in (0, 2):
         assert torch.equal(together.log_probabilities[row], together.log_probabilities[0])
@@ -88,6 +89,7 @@ def test_what_leaves_frees_its_memory(network: Seq2Seq) -> None:
     state.join([0, 1], short)
     state.join([2], long)
     state.leave([0, 1])
+    assert isinstance(state, LSTMState)
     assert [shape[0] for shape in state._groups] == [256]
     state.leave([2])
     assert not state._groups
