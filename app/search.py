@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Special
+from app.models.transfer import upload
 from app.numerals import SourceNumbers
 
 # The smallest normal float32 as a logarithm: what a given token counts that the model cannot write at all.
@@ -259,7 +260,10 @@ def repeated_ngram_tokens(tokens: Sequence[int], size: int) -> tuple[int, ...]:
 
 
 class CandidateSelector:
-    """Reads what every search asks off one step's log-probabilities, with a single copy to the host."""
+    """Reads what every search asks off one step's log-probabilities: one copy to the device, and one to the host.
+
+    Only where equal values may have been left out is there another, for that row.
+    """
 
     def __init__(self, suppressed: Sequence[int], max_beams: int) -> None:
         """suppressed: columns that are never written."""
@@ -272,33 +276,39 @@ class CandidateSelector:
         forced = [row for row, ask in enumerate(asks) if ask.wanted is not None]
         greedy = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count == 1]
         beams = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count > 1]
+        device, width = log_probabilities.device, log_probabilities.shape[1]
+        wanted = [ask.wanted for ask in asks if ask.wanted is not None]
+        on_host = [self._suppressed, _banned(asks, width), *map(_indices, (wanted, forced, greedy, beams))]
+        suppressed, banned, columns, *rows = upload(on_host, device)
         peaks = log_probabilities.amax(1)
-        readings = [_read_wanted(log_probabilities, forced, asks)] if forced else []
-        scores = self._block(log_probabilities, asks)
+        readings = []
+        if forced:
+            readings.append(_read_wanted(log_probabilities, forced, rows[0], columns))
+        scores = log_probabilities.index_fill_(1, suppressed, -math.inf)
+        scores.view(-1).index_fill_(0, banned, -math.inf)
         if greedy:
-            readings.append(_read_best(scores, greedy))
+            readings.append(_read_best(scores, greedy, rows[1]))
         if beams:
-            readings.append(_read_top(scores, beams, min(self._count, scores.shape[1])))
+            readings.append(_read_top(scores, beams, rows[2], min(self._count, width)))
         highest, candidates = _to_host(peaks, readings)
         for row in beams:
-            if _reaches_across(candidates[row], asks[row].count) and len(candidates[row]) < scores.shape[1]:
+            if _reaches_across(candidates[row], asks[row].count) and len(candidates[row]) < width:
                 candidates[row] = _sorted_candidates(scores[row], asks[row].count)
         return [
             Answer(_ordered(candidates[row], asks[row]), broken=not -math.inf < highest[row] < math.inf)
             for row in range(len(asks))
         ]
 
-    def _block(self, scores: Tensor, asks: Sequence[Ask]) -> Tensor:
-        """Make whatever a row may not write minus infinity."""
-        if len(self._suppressed):
-            scores.index_fill_(1, self._suppressed.to(scores.device), -math.inf)
-        width = scores.shape[1]
-        blocked = torch.tensor([row * width + column for row, ask in enumerate(asks) for column in ask.banned])
-        wrong = [ask.wrong_numbers + row * width for row, ask in enumerate(asks) if ask.wrong_numbers is not None]
-        places = torch.cat([blocked.long(), *wrong])
-        if len(places):
-            scores.view(-1).index_fill_(0, places.to(scores.device), -math.inf)
-        return scores
+
+def _banned(asks: Sequence[Ask], width: int) -> Tensor:
+    """Where a row of `width` columns stands, in all of them, what it may not write."""
+    banned = _indices([row * width + column for row, ask in enumerate(asks) for column in ask.banned])
+    wrong = [ask.wrong_numbers + row * width for row, ask in enumerate(asks) if ask.wrong_numbers is not None]
+    return torch.cat([banned, *wrong])
+
+
+def _indices(numbers: Sequence[int]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.long)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,22 +320,22 @@ class _Reading:
     values: Tensor
 
 
-def _read_wanted(log_probabilities: Tensor, rows: list[int], asks: Sequence[Ask]) -> _Reading:
-    columns = torch.tensor([[asks[row].wanted] for row in rows], device=log_probabilities.device)
-    return _Reading(rows, columns, _taken(log_probabilities, rows).gather(1, columns))
+def _read_wanted(log_probabilities: Tensor, rows: list[int], taken: Tensor, wanted: Tensor) -> _Reading:
+    columns = wanted.unsqueeze(1)
+    return _Reading(rows, columns, _taken(log_probabilities, taken).gather(1, columns))
 
 
-def _read_best(scores: Tensor, rows: list[int]) -> _Reading:
-    values, columns = _taken(scores, rows).max(1, keepdim=True)  # the first of equals
+def _read_best(scores: Tensor, rows: list[int], taken: Tensor) -> _Reading:
+    values, columns = _taken(scores, taken).max(1, keepdim=True)  # the first of equals
     return _Reading(rows, columns, values)
 
 
-def _read_top(scores: Tensor, rows: list[int], count: int) -> _Reading:
-    values, columns = _taken(scores, rows).topk(count, dim=1)  # equals come in any order: the host puts them right
+def _read_top(scores: Tensor, rows: list[int], taken: Tensor, count: int) -> _Reading:
+    values, columns = _taken(scores, taken).topk(count, dim=1)  # equals come in any order: the host puts them right
     return _Reading(rows, columns, values)
 
 
-def _taken(scores: Tensor, rows: list[int]) -> Tensor:
+def _taken(scores: Tensor, rows: Tensor) -> Tensor:
     return scores if len(rows) == len(scores) else scores[rows]
 
 
