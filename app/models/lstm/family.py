@@ -269,8 +269,8 @@ class LSTMModel(Seq2SeqModel):
             return LSTMState(self._step, capacity, self._model.config.decoder_size, self._device)
 
 
-def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
-    """Verify the manifest, build the network of `config.json` and fill it.
+def load(folder: Path, *, device: str, precision: str, runner: Runner | None = None) -> LSTMModel:
+    """Verify the manifest, build the network of `config.json` and fill it. A GPU has a runner of its own.
 
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
@@ -308,7 +308,8 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
         device=str(chosen),
         special=Special(start=START, end=END, suppressed=(PAD, START)),
     )
-    runner = CudaRunner(chosen) if chosen.type == "cuda" else None
+    if chosen.type == "cuda":
+        runner = CudaRunner(chosen)
     return LSTMModel(model, tokenizer, info, _frequent(frequent, sizes.vocabulary_size), runner)
 
 

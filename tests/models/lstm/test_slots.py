@@ -1,20 +1,38 @@
 """Rows in memory that never moves come to what they come to on a CPU, whatever happens around them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from app.models.base import DecoderState, Memory, StepOutput
+from app.models.lstm.fixed import Advanced, FixedStep, Sources
 from app.models.lstm.graphs import Eager
 from app.models.lstm.network import NetworkConfig, Seq2Seq
+from app.models.lstm.slots import (
+    ENCODED_ROWS,
+    FEWEST_PLACES,
+    Shape,
+    agreeing,
+    bucket_width,
+    buckets,
+    encoder_passes,
+)
+from app.models.lstm.tokenizer import START
+from app.search import Ask, CandidateSelector
 from tests.models.lstm.checkpoints import model_of
 
 SIZES = NetworkConfig(320, embedding_size=32, encoder_size=32, decoder_size=64, key_size=32, relevance_size=8)
 FREQUENT = [2, *range(40, 200)]
+LENGTHS = (1, 2, 9, 100, 128, 129, 150)
 CAPACITY = 24
 
 
@@ -36,7 +54,20 @@ def own(output: StepOutput, row: int, memory: Memory) -> tuple[Tensor, Tensor, T
     assert (output.log_probabilities[row, columns:] == -torch.inf).all()
     assert (output.attention[row, width:] == 0).all()
     assert output.copied is not None
-    return output.log_probabilities[row, :columns].clone(), output.attention[row, :width].clone(), output.copied[row]
+    return (
+        output.log_probabilities[row, :columns].clone(),
+        output.attention[row, :width].clone(),
+        output.copied[row].clone(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One row of a turn: what it wrote last, and the number of its source."""
+
+    slot: int
+    token: int
+    source: int
 
 
 class Company:
@@ -48,8 +79,8 @@ class Company:
         self._free = list(range(CAPACITY))
         self._live: list[tuple[int, list[int]]] = []  # source, slots
 
-    def turn(self) -> tuple[list[tuple[int, int]], list[StepOutput]]:
-        """One step of some of the rows, (slot, source) each, and what each state says."""
+    def turn(self) -> tuple[list[Asked], list[StepOutput]]:
+        """One step of some of the rows, and what each state says."""
         while self._random.random() < 0.6:
             self._join()
         if len(self._live) > 1 and self._random.random() < 0.4:
@@ -57,12 +88,17 @@ class Company:
         for _, slots in self._live:
             if self._random.random() < 0.5:
                 self._reorder(slots)
-        rows = [(slot, source) for source, slots in self._live for slot in slots if self._random.random() < 0.8]
+        rows = [
+            Asked(slot, self._random.randrange(SIZES.vocabulary_size), source)
+            for source, slots in self._live
+            for slot in slots
+            if self._random.random() < 0.8
+        ]
         if not rows:
             return self.turn()
         self._random.shuffle(rows)
-        tokens = [self._random.randrange(SIZES.vocabulary_size) for _ in rows]
-        return rows, [state.step([slot for slot, _ in rows], tokens) for state in self._states]
+        slots, tokens = [row.slot for row in rows], [row.token for row in rows]
+        return rows, [state.step(slots, tokens) for state in self._states]
 
     def _join(self) -> None:
         beams = self._random.choice([1, 1, 2, 3, 8])
@@ -89,17 +125,233 @@ class Company:
 
 
 @given(st.integers(0, 2**20), st.sampled_from([None, FREQUENT]))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_fixed_shapes_come_to_the_same_as_the_cpu(seed: int, frequent: list[int] | None) -> None:
     network = network_of(seed)
     models = [model_of(network, "float32", frequent, runner) for runner in (None, Eager())]
-    sources = [source(length, seed + length) for length in (1, 2, 9, 100, 128, 129, 150)]
-    memories = [model.encode(sources) for model in models]
+    memories = [model.encode([source(length, seed + length) for length in LENGTHS]) for model in models]
     company = Company(seed, memories, [model.open(CAPACITY) for model in models])
     for _ in range(12):
         rows, (expected, got) = company.turn()
-        for row, (_, number) in enumerate(rows):
-            for one, other in zip(
-                own(got, row, memories[0][number]), own(expected, row, memories[0][number]), strict=True
-            ):
+        for number, row in enumerate(rows):
+            memory = memories[0][row.source]
+            for one, other in zip(own(got, number, memory), own(expected, number, memory), strict=True):
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_row_is_the_same_alone_and_in_any_company(precision: str, beams: int, seed: int) -> None:
+    model = model_of(network_of(seed), precision, FREQUENT, Eager())
+    memories = model.encode([source(length, seed + length) for length in LENGTHS])
+    watched, (alone_memory,) = memories[seed], model.encode([source(LENGTHS[seed], seed + LENGTHS[seed])])
+    alone, among = model.open(CAPACITY), model.open(CAPACITY + beams)
+    company = Company(seed, [memories], [among])
+    slots = range(CAPACITY, CAPACITY + beams)
+    for step in range(12):
+        company.turn()
+        if not step:
+            alone.join(range(beams), alone_memory)
+            among.join(slots, watched)
+        tokens = source(beams, step)
+        expected, got = alone.step(range(beams), tokens), among.step(slots, tokens)
+        for row in range(beams):
+            for one, other in zip(own(got, row, watched), own(expected, row, watched), strict=True):
+                assert torch.equal(one, other)
+        alone.reorder(range(beams), [0] * beams)
+        among.reorder(slots, [CAPACITY] * beams)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_row_of_a_full_bucket_is_as_it_is_alone(precision: str) -> None:
+    model = model_of(network_of(0), precision, FREQUENT, Eager())
+    memories = model.encode([source(1 + 4 * seed, seed) for seed in range(CAPACITY)])
+    together, alone = model.open(CAPACITY), model.open(CAPACITY)
+    for slot, memory in enumerate(memories):
+        together.join([slot], memory)
+    tokens = [source(CAPACITY, step) for step in range(3)]
+    steps: list[list[tuple[Tensor, ...]]] = []
+    for written in tokens:
+        output = together.step(range(CAPACITY), written)
+        steps.append([own(output, slot, memory) for slot, memory in enumerate(memories)])
+    for slot, memory in enumerate(memories):
+        alone.join([0], memory)
+        for written, rows in zip(tokens, steps, strict=True):
+            expected = own(alone.step([0], [written[slot]]), 0, memory)
+            assert all(torch.equal(*pair) for pair in zip(rows[slot], expected, strict=True))
+        alone.leave([0])
+
+
+class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What operations ran, in what shapes, and which memory that was there before each of them was given."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: list[tuple[str, list[tuple[torch.Size, int | None]]]] = []
+        self._made: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [(tensor.shape, self._outside(tensor)) for tensor in _tensors((args, kwargs))]
+        self.operations.append((str(function), given))
+        result = function(*args, **(kwargs or {}))
+        known = {_address(tensor) for tensor in _tensors((args, kwargs))}
+        self._made |= {_address(tensor) for tensor in _tensors(result)} - known
+        return result
+
+    def _outside(self, tensor: Tensor) -> int | None:
+        return None if _address(tensor) in self._made else tensor.data_ptr()
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class Watched(Eager):
+    """As a graph would be replayed: the operations and addresses of the first run must be those of every other."""
+
+    def __init__(self) -> None:
+        self.prepared = self.runs = 0
+
+    def prepare(self, step: Callable[[], None]) -> Callable[[], None]:
+        def traced() -> list[tuple[str, list[tuple[torch.Size, int | None]]]]:
+            trace = Trace()
+            with trace:
+                step()
+            return trace.operations
+
+        self.prepared += 1
+        captured = traced()
+
+        def replay() -> None:
+            self.runs += 1
+            assert traced() == captured
+
+        return replay
+
+
+def test_a_bucket_is_prepared_once_and_always_runs_over_the_same_memory() -> None:
+    runner = Watched()
+    model = model_of(network_of(1), "float32", FREQUENT, runner)
+    memories = model.encode([source(length, length) for length in LENGTHS])
+    company = Company(3, [memories], [model.open(CAPACITY)])
+    for _ in range(30):
+        company.turn()
+    assert runner.prepared <= 12 < 60 < runner.runs, "two widths, beams of 1, 2, 3 and 8, and at most two buckets each"
+
+
+def test_preparing_changes_no_row() -> None:
+    model = model_of(network_of(1), "float32", FREQUENT, Watched())
+    memories = model.encode([source(5, seed) for seed in range(9)])
+    state, undisturbed = model.open(CAPACITY), model.open(CAPACITY)
+    for one in (state, undisturbed):
+        one.join([0], memories[0])
+        one.step([0], [START])
+    for slot, memory in enumerate(memories[1:], start=1):
+        state.join([slot], memory)
+    output = state.step(range(9), [7] * 9)  # a bucket that was not in use before
+    expected = own(undisturbed.step([0], [7]), 0, memories[0])
+    assert all(torch.equal(*pair) for pair in zip(own(output, 0, memories[0]), expected, strict=True))
+
+
+def test_a_step_needs_no_number_on_the_host() -> None:
+    """Tensors on this device have no numbers at all: whoever asks for one fails."""
+    step = FixedStep(network_of(0).to("meta"), torch.bfloat16, torch.tensor(FREQUENT, device="meta"))
+
+    def of(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(size, dtype=dtype, device="meta")
+
+    places = of(8, 128, dtype=torch.long)
+    keys, values, tokens = (
+        of(8, size, width, dtype=torch.bfloat16) for size, width in ((128, 32), (128, 64), (64, 32))
+    )
+    sources = Sources(keys, values, of(8, 128), places, places, tokens, of(8, 64))
+    advanced = step(of(24, dtype=torch.long), of(4, 24, 64), sources)
+    assert advanced.log_probabilities.shape == (24, step.columns(128))
+    assert advanced.state.shape == (4, 24, 64)
+
+
+@torch.inference_mode()
+def test_a_step_and_its_questions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(network_of(0), "float32", FREQUENT, Eager())
+    state = model.open(CAPACITY)
+    for slot, memory in enumerate(model.encode([source(20, seed) for seed in range(4)])):
+        state.join([slot], memory)
+    selector = CandidateSelector([1], 4)
+    asks = [Ask(), Ask(4, banned=(3, 4)), Ask(wanted=5), Ask(2, wrong_numbers=torch.tensor([8, 9]))]
+    selector.select(state.step(range(4), [START] * 4).log_probabilities, asks)
+    reads: list[str] = []
+
+    def counted(name: str) -> Callable[..., Any]:
+        read = getattr(Tensor, name)
+
+        def method(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+            reads.append(name)
+            return read(tensor, *args, **kwargs)
+
+        return method
+
+    for name in ("tolist", "item", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__"):
+        monkeypatch.setattr(Tensor, name, counted(name))
+    selector.select(state.step(range(4), [5] * 4).log_probabilities, asks)
+    assert reads == ["tolist"]
+
+
+class Unsteady(FixedStep):
+    """Over one number of places it is off in the last place."""
+
+    wrong = 0
+
+    def __call__(self, tokens: Tensor, state: Tensor, sources: Sources) -> Advanced:
+        advanced = super().__call__(tokens, state, sources)
+        if len(sources.keys) == self.wrong:
+            advanced.attention[-1] = advanced.attention[-1].nextafter(torch.tensor(2.0))
+        return advanced
+
+
+@torch.inference_mode()
+def test_a_bucket_that_is_not_equal_to_the_largest_is_not_used() -> None:
+    step = Unsteady(network_of(0), torch.float32, torch.tensor(FREQUENT))
+    assert agreeing(step, Shape(128, 2), buckets(32)) == [8, 16, 32]
+    step.wrong = 16
+    assert agreeing(step, Shape(128, 2), buckets(32)) == [8, 32]
+
+
+@given(st.integers(1, 5000))
+def test_every_number_of_places_has_a_bucket_of_at_most_twice_as_many(places: int) -> None:
+    largest = buckets(places)[-1]
+    assert places <= largest < max(2 * places, FEWEST_PLACES + 1)
+    assert all(size % FEWEST_PLACES == 0 for size in buckets(places))
+
+
+@given(st.integers(1, 2000), st.integers(0, 2000))
+def test_a_source_fits_its_width(positions: int, own: int) -> None:
+    width = bucket_width(positions, own)
+    assert max(positions, 2 * own) <= width < max(2 * max(positions, 2 * own), 129)
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=100))
+def test_how_a_source_is_encoded_is_its_own_affair(lengths: list[int]) -> None:
+    passes = encoder_passes(lengths)
+    assert sorted(number for numbers, _ in passes for number in numbers) == list(range(len(lengths)))
+    assert all(len(numbers) <= ENCODED_ROWS for numbers, _ in passes)
+    assert all(width == bucket_width(lengths[number], 0) for numbers, width in passes for number in numbers)
+
+
+def test_a_token_is_copied_with_the_sum_of_all_its_places() -> None:
+    model = model_of(network_of(0), "float32", FREQUENT, Eager())
+    (memory,) = model.encode([[250, 60, 250, 60, 250, 7]])
+    state = model.open(CAPACITY)
+    state.join([0], memory)
+    output = state.step([0], [START])
+    assert output.copied is not None
+    weights, gate = output.attention[0], output.copied[0]
+    for token, places in ((250, [0, 2, 4]), (60, [1, 3]), (7, [5])):
+        column = memory.candidates.column(token)
+        assert column is not None
+        assert output.log_probabilities[0, column].exp() >= gate * weights[places].sum() * (1 - 1e-6)
+    torch.testing.assert_close(output.log_probabilities[0].exp().sum(), torch.tensor(1.0))
