@@ -50,6 +50,9 @@ class CudaRunner(Runner):
     """
 
     def __init__(self, device: torch.device) -> None:
+        """Before the first product on the device."""
+        # Else cuBLAS may add up in another order when several streams are in use.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self._device = device
         with torch.cuda.device(device):
             self._pool = torch.cuda.graph_pool_handle()
@@ -82,8 +85,3 @@ class CudaRunner(Runner):
         with torch.cuda.stream(self._encoding):
             yield done
             done.record(self._encoding)
-
-
-def make_cuda_repeatable() -> None:
-    """Before the first product: without this, cuBLAS may add up in another order when several streams are in use."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

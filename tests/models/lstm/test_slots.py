@@ -1,8 +1,7 @@
 """Rows in memory that never moves come to what they come to on a CPU, whatever happens around them."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from app.models.base import DecoderState, Memory, StepOutput
 from app.models.lstm.fixed import Advanced, FixedStep, Sources
 from app.models.lstm.graphs import Eager
 from app.models.lstm.network import NetworkConfig, Seq2Seq
@@ -29,6 +27,7 @@ from app.models.lstm.slots import (
 from app.models.lstm.tokenizer import START
 from app.search import Ask, CandidateSelector
 from tests.models.lstm.checkpoints import model_of
+from tests.models.lstm.company import Company, own
 
 SIZES = NetworkConfig(320, embedding_size=32, encoder_size=32, decoder_size=64, key_size=32, relevance_size=8)
 FREQUENT = [2, *range(40, 200)]
@@ -48,89 +47,13 @@ def source(length: int, seed: int) -> list[int]:
     return [generator.randrange(3, SIZES.vocabulary_size) for _ in range(length)]
 
 
-def own(output: StepOutput, row: int, memory: Memory) -> tuple[Tensor, Tensor, Tensor]:
-    """What a row has of its own; the rest must be as nothing."""
-    columns, width = len(memory.candidates), memory.source_tokens
-    assert (output.log_probabilities[row, columns:] == -torch.inf).all()
-    assert (output.attention[row, width:] == 0).all()
-    assert output.copied is not None
-    return (
-        output.log_probabilities[row, :columns].clone(),
-        output.attention[row, :width].clone(),
-        output.copied[row].clone(),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One row of a turn: what it wrote last, and the number of its source."""
-
-    slot: int
-    token: int
-    source: int
-
-
-class Company:
-    """Searches that come, go on from one another's rows, rest and leave, by chance; several states take part alike."""
-
-    def __init__(self, seed: int, memories: Sequence[Sequence[Memory]], states: Sequence[DecoderState]) -> None:
-        """memories: of the same sources for each state."""
-        self._random, self._memories, self._states = random.Random(seed), memories, states
-        self._free = list(range(CAPACITY))
-        self._live: list[tuple[int, list[int]]] = []  # source, slots
-
-    def turn(self) -> tuple[list[Asked], list[StepOutput]]:
-        """One step of some of the rows, and what each state says."""
-        while self._random.random() < 0.6:
-            self._join()
-        if len(self._live) > 1 and self._random.random() < 0.4:
-            self._leave()
-        for _, slots in self._live:
-            if self._random.random() < 0.5:
-                self._reorder(slots)
-        rows = [
-            Asked(slot, self._random.randrange(SIZES.vocabulary_size), source)
-            for source, slots in self._live
-            for slot in slots
-            if self._random.random() < 0.8
-        ]
-        if not rows:
-            return self.turn()
-        self._random.shuffle(rows)
-        slots, tokens = [row.slot for row in rows], [row.token for row in rows]
-        return rows, [state.step(slots, tokens) for state in self._states]
-
-    def _join(self) -> None:
-        beams = self._random.choice([1, 1, 2, 3, 8])
-        if beams > len(self._free):
-            return
-        self._random.shuffle(self._free)
-        number = self._random.randrange(len(self._memories[0]))
-        slots, self._free = self._free[:beams], self._free[beams:]
-        self._live.append((number, slots))
-        for state, memories in zip(self._states, self._memories, strict=True):
-            state.join(slots, memories[number])
-
-    def _leave(self) -> None:
-        _, slots = self._live.pop(self._random.randrange(len(self._live)))
-        self._free += slots
-        for state in self._states:
-            state.leave(slots)
-
-    def _reorder(self, slots: Sequence[int]) -> None:
-        moved = self._random.sample(slots, self._random.randint(1, len(slots)))
-        parents = self._random.choices(slots, k=len(moved))
-        for state in self._states:
-            state.reorder(moved, parents)
-
-
 @given(st.integers(0, 2**20), st.sampled_from([None, FREQUENT]))
 @settings(max_examples=6)
 def test_fixed_shapes_come_to_the_same_as_the_cpu(seed: int, frequent: list[int] | None) -> None:
     network = network_of(seed)
     models = [model_of(network, "float32", frequent, runner) for runner in (None, Eager())]
     memories = [model.encode([source(length, seed + length) for length in LENGTHS]) for model in models]
-    company = Company(seed, memories, [model.open(CAPACITY) for model in models])
+    company = Company(seed, memories, [model.open(CAPACITY) for model in models], CAPACITY)
     for _ in range(12):
         rows, (expected, got) = company.turn()
         for number, row in enumerate(rows):
@@ -146,8 +69,8 @@ def test_a_row_is_the_same_alone_and_in_any_company(precision: str, beams: int, 
     model = model_of(network_of(seed), precision, FREQUENT, Eager())
     memories = model.encode([source(length, seed + length) for length in LENGTHS])
     watched, (alone_memory,) = memories[seed], model.encode([source(LENGTHS[seed], seed + LENGTHS[seed])])
-    alone, among = model.open(CAPACITY), model.open(CAPACITY + beams)
-    company = Company(seed, [memories], [among])
+    alone, among = model.open(CAPACITY + beams), model.open(CAPACITY + beams)
+    company = Company(seed, [memories], [among], CAPACITY)
     slots = range(CAPACITY, CAPACITY + beams)
     for step in range(12):
         company.turn()
@@ -238,7 +161,7 @@ def test_a_bucket_is_prepared_once_and_always_runs_over_the_same_memory() -> Non
     runner = Watched()
     model = model_of(network_of(1), "float32", FREQUENT, runner)
     memories = model.encode([source(length, length) for length in LENGTHS])
-    company = Company(3, [memories], [model.open(CAPACITY)])
+    company = Company(3, [memories], [model.open(CAPACITY)], CAPACITY)
     for _ in range(30):
         company.turn()
     assert runner.prepared <= 12 < 60 < runner.runs, "two widths, beams of 1, 2, 3 and 8, and at most two buckets each"
