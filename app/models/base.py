@@ -141,7 +141,8 @@ class Memory(ABC):
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """One decoder step of the rows that were asked for, in that order; tensors are on the device until the next step.
+    """One decoder step of the rows that were asked for, in that order; tensors are on the device,
+    where the next step may overwrite them.
 
     log_probabilities: (rows, columns) float32, raw: nothing suppressed or blocked yet. Column c stands for token c of
         the row's own candidates; beyond them it is minus infinity. The engine may overwrite it.

@@ -3,6 +3,7 @@
 A result never depends on who shared the batch. Matrix kernels change with the number of rows; so shapes come from a
 small fixed family whose members were measured to be bit-equal row by row (`tests/models/lstm/test_invariance.py`):
 never fewer than four rows, then multiples of eight; source widths in multiples of 128, whatever the others need.
+A GPU has its own shapes (`buckets.py`), step (`fixed.py`), memory for rows (`slots.py`) and runner (`graphs.py`).
 """
 
 import json
@@ -33,9 +34,10 @@ from app.models.base import (
 )
 from app.models.checkpoint import read_json, verify
 from app.models.lstm import network
+from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.fixed import FixedStep
 from app.models.lstm.graphs import CudaRunner, Runner
-from app.models.lstm.slots import ENCODED_ROWS, FixedState, bucket_width, encoder_passes
+from app.models.lstm.slots import FixedState
 from app.models.lstm.step import Arithmetic, Group, Places, Reading, Step
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 from app.models.transfer import upload

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.models.lstm.network import Seq2Seq
+from app.models.lstm.step import Reading
 
 COLUMN_STEP = 32  # softmax reads rows from whole vectors on: each must begin with one, or its sums depend on its place
 _TINY = torch.finfo(torch.float32).tiny
@@ -83,9 +84,37 @@ class FixedStep:
         self._gate = Product(decoder.gate.weight, decoder.gate.bias, dtype)
         self._logits = Product(self._embedding[shared], self._bias[shared], dtype)
 
-    def scorers(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """What scores these tokens (N): embeddings (N, E) and biases (N)."""
-        return self._embedding[tokens].to(self.dtype), self._bias[tokens]
+    def room(self, places: int, width: int) -> Sources:
+        """For so many sources, with none in it yet."""
+
+        def zeros(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(places, *size, dtype=dtype, device=self.device)
+
+        return Sources(
+            keys=zeros(width, self.key_size, dtype=self.dtype),
+            values=zeros(width, self.value_size, dtype=self.dtype),
+            prior=zeros(width),
+            columns=zeros(width, dtype=torch.long),
+            first=zeros(width, dtype=torch.long),
+            tokens=zeros(width // 2, self.embedding_size, dtype=self.dtype),
+            bias=zeros(width // 2),
+        )
+
+    def store(self, sources: Sources, place: int, reading: Reading) -> None:
+        """Write a source into its place. What stays of another is cleared: NaN times a weight of zero is still NaN."""
+        same = reading.columns.unsqueeze(1) == reading.columns  # (S, S)
+        tokens, bias = self._embedding[reading.own], self._bias[reading.own]
+        for field, given, rest in (
+            (sources.keys, reading.keys, 0.0),
+            (sources.values, reading.values, 0.0),
+            (sources.prior, reading.prior, -torch.inf),
+            (sources.columns, reading.columns, 0),
+            (sources.first, same.to(torch.uint8).argmax(1), 0),  # the first of equals
+            (sources.tokens, tokens, 0.0),
+            (sources.bias, bias, -torch.inf),
+        ):
+            field[place, : len(given)].copy_(given)
+            field[place, len(given) :].fill_(rest)
 
     def columns(self, width: int) -> int:
         """Of the output, for sources of this width."""

@@ -5,12 +5,14 @@ inputs must be where they were.
 """
 
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+_CAPTURE = threading.Lock()  # there may be only one at a time in a process
 WARM_UPS = 3  # before a capture, as torch's notes on CUDA graphs have it: libraries make their plans and workspaces
 
 
@@ -60,7 +62,7 @@ class CudaRunner(Runner):
             self._encoding: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def prepare(self, step: Callable[[], None]) -> Callable[[], None]:
-        with torch.cuda.device(self._device):
+        with _CAPTURE, torch.cuda.device(self._device):
             self._warm_up(step)
             graph = torch.cuda.CUDAGraph()
             # Other models have threads of their own that allocate meanwhile: only this thread may not.

@@ -7,9 +7,7 @@ found to be bit-equal to the others on the very device.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -17,55 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from app.models.base import DecoderState, StepOutput
-from app.models.lstm.fixed import Advanced, FixedStep, Sources
+from app.models.lstm.buckets import Shape, bucket_width, buckets_in_use
+from app.models.lstm.fixed import Advanced, FixedStep
 from app.models.lstm.graphs import Runner
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import PAD
 from app.models.transfer import upload
-
-FEWEST_PLACES = 8
-NARROWEST = 128
-ENCODED_ROWS = 32
-ROUNDS = 4  # of the comparison of buckets
-
-
-def buckets(places: int) -> list[int]:
-    """Numbers of places that are computed where there are up to `places`: 8, 16, 32, …"""
-    sizes = [FEWEST_PLACES]
-    while sizes[-1] < places:
-        sizes.append(2 * sizes[-1])
-    return sizes
-
-
-def encoder_passes(lengths: Sequence[int]) -> list[tuple[list[int], int]]:
-    """Which sources are encoded together, at most `ENCODED_ROWS`, and how wide.
-
-    Every pass is computed with so many rows, as wide as each of its sources alone asks for: nothing of its shape comes
-    from its company.
-    """
-    passes: list[tuple[list[int], int]] = []
-    for width, group in groupby(
-        sorted(range(len(lengths)), key=lengths.__getitem__), lambda n: bucket_width(lengths[n], 0)
-    ):
-        numbers = list(group)
-        passes += [(numbers[i : i + ENCODED_ROWS], width) for i in range(0, len(numbers), ENCODED_ROWS)]
-    return passes
-
-
-def bucket_width(positions: int, own: int) -> int:
-    """Positions computed for a source with so many, and so many tokens of its own (half as many fit): 128, 256, …"""
-    width = NARROWEST
-    while width < max(positions, 2 * own):
-        width *= 2
-    return width
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a source alone decides."""
-
-    width: int
-    queries: int
 
 
 class Output(NamedTuple):
@@ -101,22 +56,22 @@ class Block:
 
     def __init__(self, step: FixedStep, shape: Shape, capacity: int, output: Output, runner: Runner) -> None:
         """capacity: most rows that are live at once."""
-        sizes = buckets(capacity // shape.queries)
-        self._buckets = agreeing(step, shape, sizes)
+        self._buckets = buckets_in_use(step, shape, capacity // shape.queries)
+        places = self._buckets[-1]
         self._compute, self._queries, self._output, self._runner = step, shape.queries, output, runner
-        lanes = sizes[-1] * shape.queries
-        self._sources = _no_sources(step, sizes[-1], shape.width)
+        lanes = places * shape.queries
+        self._sources = step.room(places, shape.width)
         self._state = torch.zeros(4, lanes, step.decoder_size, device=step.device)
         self._parents = list(range(lanes))  # the lane that each goes on from in the next step
         self._idle = torch.tensor([[PAD, lane, output.nobody] for lane in range(lanes)], device=step.device)
         self._inputs = self._idle.clone()  # (lanes, 3)
         self._ready: dict[int, Callable[[], None]] = {}
-        self._free = list(range(sizes[-1]))  # a heap
+        self._free = list(range(places))  # a heap
 
     def enter(self, reading: Reading) -> list[int]:
         """Store a source; the lanes of its rows, at their start."""
         place = heappop(self._free)
-        _store(self._compute, _place(self._sources, place), reading)
+        self._compute.store(self._sources, place, reading)
         first = place * self._queries
         lanes = range(first, first + self._queries)
         self._state[:, lanes.start : lanes.stop] = reading.start.unsqueeze(1)
@@ -213,86 +168,3 @@ class FixedState(DecoderState):
     def _open(self, shape: Shape) -> Block:
         self._blocks[shape] = Block(self._step, shape, self._capacity, self._output, self._runner)
         return self._blocks[shape]
-
-
-def agreeing(step: FixedStep, shape: Shape, sizes: Sequence[int]) -> list[int]:
-    """Those of the buckets over which every row comes to the same bits, wherever it stands, as over the largest."""
-    kept = list(sizes)
-    for seed in range(ROUNDS):
-        tokens, state, sources = _drawn(step, shape, sizes[-1], seed)
-        same = _computed(step, tokens, state, sources)[: FEWEST_PLACES * shape.queries]
-        for size in [size for size in kept if size < sizes[-1]]:
-            lanes = size * shape.queries
-            rows = _computed(step, tokens[:lanes], state[:, :lanes], sources.head(size))
-            if not torch.equal(rows, same.repeat(size // FEWEST_PLACES, 1)):
-                kept.remove(size)
-    return kept
-
-
-def _computed(step: FixedStep, tokens: Tensor, state: Tensor, sources: Sources) -> Tensor:
-    """Everything that a step comes to, row by row."""
-    advanced = step(tokens, state, sources)
-    return torch.cat(
-        [advanced.log_probabilities, advanced.attention, advanced.copied.unsqueeze(1), *advanced.state], dim=1
-    )
-
-
-def _drawn(step: FixedStep, shape: Shape, places: int, seed: int) -> tuple[Tensor, Tensor, Sources]:
-    """Tokens, state and sources at random, the same in every eight places."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*size: int) -> Tensor:
-        return torch.randn(size, generator=generator).to(step.device)
-
-    def below(limit: int, *size: int) -> Tensor:
-        return torch.randint(limit, size, generator=generator).to(step.device)
-
-    times = places // FEWEST_PLACES
-    lanes, sources = FEWEST_PLACES * shape.queries, _no_sources(step, FEWEST_PLACES, shape.width)
-    for place in range(FEWEST_PLACES):
-        length = shape.width * (place + FEWEST_PLACES) // (2 * FEWEST_PLACES)
-        keys, values = normal(length, step.key_size), normal(length, step.value_size)
-        own = below(step.vocabulary_size, length // 2)
-        columns = below(step.shared + len(own), length)
-        reading = Reading(keys, values, -normal(length).abs(), columns, own, normal(4, step.decoder_size))
-        _store(step, _place(sources, place), reading)
-    state = normal(4, lanes, step.decoder_size).tanh().repeat(1, times, 1)
-    tokens = below(step.vocabulary_size, lanes).repeat(times)
-    return tokens, state, Sources(*(field.repeat(times, *(1,) * (field.dim() - 1)) for field in sources))
-
-
-def _no_sources(step: FixedStep, places: int, width: int) -> Sources:
-    def zeros(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.zeros(places, *size, dtype=dtype, device=step.device)
-
-    return Sources(
-        keys=zeros(width, step.key_size, dtype=step.dtype),
-        values=zeros(width, step.value_size, dtype=step.dtype),
-        prior=zeros(width),
-        columns=zeros(width, dtype=torch.long),
-        first=zeros(width, dtype=torch.long),
-        tokens=zeros(width // 2, step.embedding_size, dtype=step.dtype),
-        bias=zeros(width // 2),
-    )
-
-
-def _place(sources: Sources, place: int) -> Sources:
-    return Sources(*(field[place] for field in sources))
-
-
-def _store(step: FixedStep, place: Sources, reading: Reading) -> None:
-    """Write a source into its place, and clear what stays of another: NaN times a weight of zero would still be NaN."""
-    same = reading.columns.unsqueeze(1) == reading.columns  # (S, S)
-    first = same.to(torch.uint8).argmax(1)  # the first of equals
-    embeddings, biases = step.scorers(reading.own)
-    for field, given, rest in (
-        (place.keys, reading.keys, 0.0),
-        (place.values, reading.values, 0.0),
-        (place.prior, reading.prior, -torch.inf),
-        (place.columns, reading.columns, 0),
-        (place.first, first, 0),
-        (place.tokens, embeddings, 0.0),
-        (place.bias, biases, -torch.inf),
-    ):
-        field[: len(given)].copy_(given)
-        field[len(given) :].fill_(rest)

@@ -9,10 +9,10 @@ from dataclasses import fields
 import pytest
 import torch
 
+from app.models.lstm.buckets import Shape, agreeing, buckets
 from app.models.lstm.family import LSTMMemory, LSTMModel
 from app.models.lstm.graphs import CudaRunner
 from app.models.lstm.network import NetworkConfig, Seq2Seq
-from app.models.lstm.slots import Shape, agreeing, buckets
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
 from app.search import Ask, CandidateSelector

@@ -12,18 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from app.models.lstm.fixed import Advanced, FixedStep, Sources
 from app.models.lstm.graphs import Eager
 from app.models.lstm.network import NetworkConfig, Seq2Seq
-from app.models.lstm.slots import (
-    ENCODED_ROWS,
-    FEWEST_PLACES,
-    Shape,
-    agreeing,
-    bucket_width,
-    buckets,
-    encoder_passes,
-)
 from app.models.lstm.tokenizer import START
 from app.search import Ask, CandidateSelector
 from tests.models.lstm.checkpoints import model_of
@@ -31,7 +21,7 @@ from tests.models.lstm.company import Company, own
 
 SIZES = NetworkConfig(320, embedding_size=32, encoder_size=32, decoder_size=64, key_size=32, relevance_size=8)
 FREQUENT = [2, *range(40, 200)]
-LENGTHS = (1, 2, 9, 100, 128, 129, 150)
+LENGTHS = (129, 1, 150, 9, 2, 128, 100)
 CAPACITY = 24
 
 
@@ -181,23 +171,6 @@ def test_preparing_changes_no_row() -> None:
     assert all(torch.equal(*pair) for pair in zip(own(output, 0, memories[0]), expected, strict=True))
 
 
-def test_a_step_needs_no_number_on_the_host() -> None:
-    """Tensors on this device have no numbers at all: whoever asks for one fails."""
-    step = FixedStep(network_of(0).to("meta"), torch.bfloat16, torch.tensor(FREQUENT, device="meta"))
-
-    def of(*size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.zeros(size, dtype=dtype, device="meta")
-
-    places = of(8, 128, dtype=torch.long)
-    keys, values, tokens = (
-        of(8, size, width, dtype=torch.bfloat16) for size, width in ((128, 32), (128, 64), (64, 32))
-    )
-    sources = Sources(keys, values, of(8, 128), places, places, tokens, of(8, 64))
-    advanced = step(of(24, dtype=torch.long), of(4, 24, 64), sources)
-    assert advanced.log_probabilities.shape == (24, step.columns(128))
-    assert advanced.state.shape == (4, 24, 64)
-
-
 @torch.inference_mode()
 def test_a_step_and_its_questions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(network_of(0), "float32", FREQUENT, Eager())
@@ -222,59 +195,3 @@ def test_a_step_and_its_questions_are_read_once(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(Tensor, name, counted(name))
     selector.select(state.step(range(4), [5] * 4).log_probabilities, asks)
     assert reads == ["tolist"]
-
-
-class Unsteady(FixedStep):
-    """Over one number of places it is off in the last place."""
-
-    wrong = 0
-
-    def __call__(self, tokens: Tensor, state: Tensor, sources: Sources) -> Advanced:
-        advanced = super().__call__(tokens, state, sources)
-        if len(sources.keys) == self.wrong:
-            advanced.attention[-1] = advanced.attention[-1].nextafter(torch.tensor(2.0))
-        return advanced
-
-
-@torch.inference_mode()
-def test_a_bucket_that_is_not_equal_to_the_largest_is_not_used() -> None:
-    step = Unsteady(network_of(0), torch.float32, torch.tensor(FREQUENT))
-    assert agreeing(step, Shape(128, 2), buckets(32)) == [8, 16, 32]
-    step.wrong = 16
-    assert agreeing(step, Shape(128, 2), buckets(32)) == [8, 32]
-
-
-@given(st.integers(1, 5000))
-def test_every_number_of_places_has_a_bucket_of_at_most_twice_as_many(places: int) -> None:
-    largest = buckets(places)[-1]
-    assert places <= largest < max(2 * places, FEWEST_PLACES + 1)
-    assert all(size % FEWEST_PLACES == 0 for size in buckets(places))
-
-
-@given(st.integers(1, 2000), st.integers(0, 2000))
-def test_a_source_fits_its_width(positions: int, own: int) -> None:
-    width = bucket_width(positions, own)
-    assert max(positions, 2 * own) <= width < max(2 * max(positions, 2 * own), 129)
-
-
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=100))
-def test_how_a_source_is_encoded_is_its_own_affair(lengths: list[int]) -> None:
-    passes = encoder_passes(lengths)
-    assert sorted(number for numbers, _ in passes for number in numbers) == list(range(len(lengths)))
-    assert all(len(numbers) <= ENCODED_ROWS for numbers, _ in passes)
-    assert all(width == bucket_width(lengths[number], 0) for numbers, width in passes for number in numbers)
-
-
-def test_a_token_is_copied_with_the_sum_of_all_its_places() -> None:
-    model = model_of(network_of(0), "float32", FREQUENT, Eager())
-    (memory,) = model.encode([[250, 60, 250, 60, 250, 7]])
-    state = model.open(CAPACITY)
-    state.join([0], memory)
-    output = state.step([0], [START])
-    assert output.copied is not None
-    weights, gate = output.attention[0], output.copied[0]
-    for token, places in ((250, [0, 2, 4]), (60, [1, 3]), (7, [5])):
-        column = memory.candidates.column(token)
-        assert column is not None
-        assert output.log_probabilities[0, column].exp() >= gate * weights[places].sum() * (1 - 1e-6)
-    torch.testing.assert_close(output.log_probabilities[0].exp().sum(), torch.tensor(1.0))
