@@ -15,6 +15,7 @@ from app.models.lstm.graphs import CudaRunner
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
+from app.models.transfer import upload
 from app.search import Ask, CandidateSelector
 from tests.models.lstm.checkpoints import model_of
 from tests.models.lstm.company import Company, own
@@ -63,6 +64,13 @@ def sync_debug_mode(mode: str) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_numbers_arrive_in_their_shapes() -> None:
+    tensors = [torch.arange(6).view(2, 3), torch.zeros(0, dtype=torch.long), torch.tensor([7])]
+    with sync_debug_mode("error"):
+        arrived = upload(tensors, torch.device(DEVICE))
+    assert all(torch.equal(there.cpu(), here) for there, here in zip(arrived, tensors, strict=True))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
