@@ -14,6 +14,7 @@ PINS := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 SERVE := $(VENV)/.serve-$(PINS)
 TRAIN := $(VENV)/.train-$(PINS)
 TEST := $(VENV)/.test-$(PINS)
+BENCH := $(VENV)/.bench-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
 
 # Threads that spin while they wait starve the other work of the machine.
@@ -64,8 +65,8 @@ evaluate: $(TRAIN) ## scores, truth and attention of a checkpoint (DATA=rows.jso
 	@echo "evaluating $(NAME) on $(DATA); DATA=rows.jsonl takes another, ARGS='--output FOLDER' keeps the scores"
 	$(PY) -m training evaluate --data $(DATA) --name $(NAME) $(ARGS)
 
-bench: $(TEST) ## measure the service's speed on this machine
-	$(PY) -m benchmarks throughput $(ARGS)
+bench: $(BENCH) ## the service, its peers and the offline limit on this machine, in 25 minutes (ARGS=--quick for two)
+	$(PY) -m benchmarks peers $(ARGS)
 
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
@@ -89,6 +90,9 @@ $(TRAIN): | $(VENV)/.created
 
 $(TEST): | $(VENV)/.created
 	$(call INSTALL,.[test])
+
+$(BENCH): | $(VENV)/.created
+	$(call INSTALL,.[bench])
 
 $(DEV): | $(VENV)/.created
 	$(call INSTALL,.[dev])

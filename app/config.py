@@ -14,6 +14,7 @@ PREFIX = "PRECIS_"
 LOWEST_MAX_ROWS = 8  # a search with the most beams must fit
 LONGEST_TIMEOUT_MS = 600_000
 JSON_BYTES_PER_CHARACTER = 12  # the longest way to write one code point in JSON: an escaped surrogate pair
+UTF8_BYTES_PER_CHARACTER = 4
 BODY_ALLOWANCE = 64 * 1024  # for everything in a body that is not text
 
 
@@ -34,6 +35,9 @@ class Settings(BaseSettings):
         None, ge=LOWEST_MAX_ROWS, le=4096, description="Live decoder rows, beams count; 64 on CPU, 256 on a GPU."
     )
     max_queue: int = Field(1024, ge=1, description="Texts waiting, live ones not counted; beyond it 503.")
+    max_queue_tokens: int = Field(262_144, ge=1, description="Source tokens that wait to be encoded; beyond it 503.")
+    max_queue_rows: int = Field(4096, ge=1, description="Decoder rows that wait, beams count; beyond it 503.")
+    max_queue_mb: int = Field(256, ge=1, description="Memory that waiting texts hold, about; beyond it 503.")
     max_batch_texts: int = Field(128, ge=1, description="Texts in one request; beyond it 413.")
     max_characters: int = Field(200_000, ge=1, description="Characters in one text; beyond it 413.")
     timeout_ms: int = Field(60_000, ge=1, le=LONGEST_TIMEOUT_MS, description="Default deadline of a request.")
@@ -55,8 +59,8 @@ class Settings(BaseSettings):
 
     @property
     def max_batch_body_bytes(self) -> int:
-        """As many texts of the greatest length as a batch may hold, in plain ASCII, one of them escaped at worst."""
-        return self.max_body_bytes + (self.max_batch_texts - 1) * self.max_characters
+        """As many texts of the greatest length as a batch may hold, in UTF-8, one of them escaped at worst."""
+        return self.max_body_bytes + (self.max_batch_texts - 1) * UTF8_BYTES_PER_CHARACTER * self.max_characters
 
 
 def load_settings() -> Settings:

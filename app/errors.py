@@ -11,6 +11,7 @@ PrecisError
      ├─ InvalidRequestError     422, with the fields that are wrong
      ├─ ModelFailedError        500, this text alone made the model fail
      ├─ OverloadedError         503, with the seconds after which to try again
+     │   ├─ TooLateError        503, it could not be answered before its own deadline
      │   └─ DrainingError       503, the service is stopping or not ready yet
      └─ DeadlineExceededError   504
 """
@@ -68,6 +69,7 @@ class TooLargeError(RequestError):
     """Body, text or batch over its limit."""
 
     status, title, slug = 413, "Content too large", "content-too-large"
+    reason: ClassVar[str] = "too_large"  # in the metrics
 
 
 class UnsupportedMediaTypeError(RequestError):
@@ -92,16 +94,24 @@ class OverloadedError(RequestError):
     """The queue is full; `retry_after` is in whole seconds, from the measured queue."""
 
     status, title, slug = 503, "Overloaded", "overloaded"
+    reason: ClassVar[str] = "queue_full"  # in the metrics
 
     def __init__(self, detail: str, retry_after: int) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
 
 
+class TooLateError(OverloadedError):
+    """Refused on arrival: by the measured costs it could not be answered before its own deadline."""
+
+    reason = "deadline"
+
+
 class DrainingError(OverloadedError):
     """The service is stopping, or has not loaded its checkpoint yet."""
 
     title, slug = "Not accepting work", "draining"
+    reason = "draining"
 
 
 class DeadlineExceededError(RequestError):

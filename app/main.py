@@ -7,17 +7,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app import __version__
 from app.api import catalog, docs, operations, summaries
+from app.api.lag import watched
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION
 from app.api.problems import answer_error
 from app.api.service import Service
+from app.api.threads import limit_threads
 from app.config import Settings
 from app.engine.engine import Engine, threads_for
 from app.errors import RequestError
@@ -41,7 +42,7 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=_lifespan(service, models),
-        exception_handlers=dict.fromkeys((RequestError, RequestValidationError, HTTPException), answer_error),
+        exception_handlers=dict.fromkeys((RequestError, HTTPException), answer_error),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -58,12 +59,14 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
 def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        limit_threads()
         loading = threading.Thread(target=load_store, args=(service,), name="precis-load", daemon=True)
         if models is None:
             loading.start()
         else:
             serve_models(service, models)
-        yield
+        async with watched(service.metrics.event_loop_lag_seconds.observe):
+            yield
         await service.drain()
         if models is None:  # a thread inside a native library must not be torn down with the interpreter
             await run_in_threadpool(loading.join, service.settings.drain_seconds)
@@ -102,6 +105,9 @@ def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
         model,
         max_rows=max_rows,
         max_queue=settings.max_queue,
+        max_queue_tokens=settings.max_queue_tokens,
+        max_queue_rows=settings.max_queue_rows,
+        max_queue_bytes=settings.max_queue_mb << 20,
         observer=PrometheusObserver(service.metrics, info.name),
         threads=threads_for(info, max_rows),
     )

@@ -1,12 +1,15 @@
 """Prometheus metrics. Each application has a registry of its own; labels never hold what a caller sent."""
 
 import threading
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
+from app.engine.costs import Load
 from app.engine.observer import EngineObserver
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -16,42 +19,41 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        model = ["model"]
-        self.requests = Counter(
-            "precis_requests", "Requests answered; 499: the caller left.", ["route", "status"], registry=registry
+        gauge = partial(Gauge, labelnames=["model"], registry=registry)
+        counter = partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter("precis_requests", "Requests answered; 499: the caller left.", ["route", "status"])
+        self.request_seconds = histogram(
+            "precis_request_seconds", "Time to answer.", ["route"], buckets=REQUEST_SECONDS
         )
-        self.request_seconds = Histogram(
-            "precis_request_seconds", "Time to answer.", ["route"], registry=registry, buckets=REQUEST_SECONDS
+        self.queue_texts = gauge("precis_queue_texts", "Texts waiting; each part of a long text counts.")
+        self.queue_tokens = gauge("precis_queue_tokens", "Source tokens waiting to be encoded.")
+        self.queue_rows = gauge("precis_queue_rows", "Decoder rows that those who wait need.")
+        self.queue_bytes = gauge("precis_queue_bytes", "Memory that waiting texts hold, about.")
+        self.expected_wait = gauge(
+            "precis_expected_wait_seconds", "Until a newcomer would join, by the measured costs."
         )
-        self.queue_texts = Gauge(
-            "precis_queue_texts", "Texts waiting; each part of a long text counts.", model, registry=registry
+        self.event_loop_lag_seconds = histogram(
+            "precis_event_loop_lag_seconds", "How late the event loop wakes a task that slept.", buckets=LAG_SECONDS
         )
-        self.live_rows = Gauge("precis_live_rows", "Decoder rows in use.", model, registry=registry)
-        self.slot_occupancy = Gauge("precis_slot_occupancy", "Live rows / all rows.", model, registry=registry)
-        self.padding_efficiency = Gauge(
+        self.live_rows = gauge("precis_live_rows", "Decoder rows in use.")
+        self.slot_occupancy = gauge("precis_slot_occupancy", "Live rows / all rows.")
+        self.padding_efficiency = gauge(
             "precis_padding_efficiency",
-            "Source tokens / (texts x longest text) of each joining pass, summed since the start; "
-            "before the model rounds shapes up itself.",
-            model,
-            registry=registry,
+            "Source tokens / positions that the encoder computed for them, summed since the start.",
         )
-        self.first_token_seconds = Histogram(
-            "precis_first_token_seconds",
-            "From submission to the first token.",
-            model,
-            registry=registry,
-            buckets=REQUEST_SECONDS,
+        self.first_token_seconds = histogram(
+            "precis_first_token_seconds", "From submission to the first token.", ["model"], buckets=REQUEST_SECONDS
         )
-        self.token_seconds = Histogram(
-            "precis_token_seconds",
-            "One decoder step: a token for every live row.",
-            model,
-            registry=registry,
-            buckets=TOKEN_SECONDS,
+        self.token_seconds = histogram(
+            "precis_token_seconds", "One decoder step: a token for every live row.", ["model"], buckets=TOKEN_SECONDS
         )
-        self.refused = Counter("precis_refused", "Work that was not admitted.", ["reason"], registry=registry)
-        self.cancelled = Counter("precis_cancelled", "Texts whose caller left.", registry=registry)
-        self.worker_restarts = Counter("precis_worker_restarts", "Worker threads replaced.", registry=registry)
+        self.worker_seconds = counter(
+            "precis_worker_seconds", "Time of all the worker's threads, by what they did.", ["model", "phase"]
+        )
+        self.refused = counter("precis_refused", "Work that was not admitted, or not in time.", ["reason"])
+        self.cancelled = counter("precis_cancelled", "Texts whose caller left.")
+        self.worker_restarts = counter("precis_worker_restarts", "Worker threads replaced.")
         for reason in ("queue_full", "draining", "too_large", "deadline"):
             self.refused.labels(reason)
 
@@ -69,25 +71,33 @@ class PrometheusObserver(EngineObserver):
 
     def __init__(self, metrics: Metrics, model: str) -> None:
         self._metrics = metrics
-        self._queue_texts = metrics.queue_texts.labels(model)
+        self._queue = [
+            gauge.labels(model)
+            for gauge in (metrics.queue_texts, metrics.queue_tokens, metrics.queue_rows, metrics.queue_bytes)
+        ]
+        self._expected_wait = metrics.expected_wait.labels(model)
         self._live_rows = metrics.live_rows.labels(model)
         self._slot_occupancy = metrics.slot_occupancy.labels(model)
         self._padding_efficiency = metrics.padding_efficiency.labels(model)
         self._first_token_seconds = metrics.first_token_seconds.labels(model)
         self._token_seconds = metrics.token_seconds.labels(model)
+        self._encode_seconds = metrics.worker_seconds.labels(model, "encode")
+        self._decode_seconds = metrics.worker_seconds.labels(model, "decode")
         self._lock = threading.Lock()  # the worker has several threads
         self._real_tokens = 0
         self._padded_tokens = 0
 
-    def queue_changed(self, texts: int) -> None:
-        self._queue_texts.set(texts)
+    def queue_changed(self, waiting: Load, expected_wait: float) -> None:
+        for gauge, value in zip(self._queue, waiting.values, strict=True):
+            gauge.set(value)
+        self._expected_wait.set(expected_wait)
 
     def rows_changed(self, live: int, capacity: int) -> None:
         self._live_rows.set(live)
         self._slot_occupancy.set(live / capacity)
 
     def encoded(self, real_tokens: int, padded_tokens: int, seconds: float) -> None:
-        del seconds  # counted as part of the first token
+        self._encode_seconds.inc(seconds)
         with self._lock:
             self._real_tokens += real_tokens
             self._padded_tokens += padded_tokens
@@ -96,6 +106,7 @@ class PrometheusObserver(EngineObserver):
     def stepped(self, rows: int, seconds: float) -> None:
         if rows:
             self._token_seconds.observe(seconds)
+            self._decode_seconds.inc(seconds)
 
     def first_token(self, seconds: float) -> None:
         self._first_token_seconds.observe(seconds)

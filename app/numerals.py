@@ -7,13 +7,8 @@ are those of ASCII, in either case. What a number is said of is not looked at.
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from app.models.base import Candidates
+from collections.abc import Sequence
+from functools import cached_property
 
 _NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _NUMBER_OR_NAME = re.compile(rf"[A-Za-z]*{_NUMBER.pattern}")
@@ -21,7 +16,6 @@ _UNFINISHED = re.compile(rf"{_NUMBER_OR_NAME.pattern}[.,]?\Z")  # the next token
 _ENDING = re.compile(rf"{_UNFINISHED.pattern}|[a-z]+\Z")
 _WITHIN = re.compile(r"[a-z0-9.,]+")
 _GOING_ON = re.compile(r"[0-9.,]")
-OTHER_WORD = "A"  # texts are lower-cased: no name begins with it
 
 
 class Numerals:
@@ -33,12 +27,11 @@ class Numerals:
     def __init__(self, pieces: Sequence[str]) -> None:
         self.pieces = tuple(piece.lower() or " " for piece in pieces)  # the end token ends a number too
         tokens = range(len(pieces))
-        self.digits = tuple(token for token in tokens if _NUMBER.search(self.pieces[token]))
-        self.going_on = tuple(token for token in tokens if _GOING_ON.match(self.pieces[token]))
+        self.digits = frozenset(token for token in tokens if _NUMBER.search(self.pieces[token]))
+        self.going_on = frozenset(token for token in tokens if _GOING_ON.match(self.pieces[token]))
+        self.plain = frozenset(token for token in tokens if re.fullmatch("[0-9]+", self.pieces[token]))
         self._within = frozenset(token for token in tokens if _WITHIN.fullmatch(self.pieces[token]))
-        # Nearly always a word's last token begins it, and what may follow was asked before: both are worked out once.
-        self._endings = {token: _ending(self.pieces[token]) for token in tokens if token not in self._within}
-        self._common = {ending: Digits(self, ending) for ending in ("", OTHER_WORD)}
+        self._open = frozenset(token for token in tokens if self.pieces[token].endswith(tuple("0123456789.,")))
 
     def text(self, tokens: Sequence[int]) -> str:
         return "".join(self.pieces[token] for token in tokens)
@@ -48,13 +41,12 @@ class Numerals:
         start = len(tokens)
         while start and tokens[start - 1] in self._within:
             start -= 1
-        if start == len(tokens):
-            return self._endings[tokens[-1]] if tokens else ""
-        return _ending(self.text(tokens[max(start - 1, 0) :]))
+        found = _ENDING.search(self.text(tokens[max(start - 1, 0) :]))
+        return found.group() if found else ""
 
-    def after(self, ending: str) -> "Digits":
-        """What tokens with digits write after this ending."""
-        return self._common.get(ending) or Digits(self, ending)
+    def is_open(self, tokens: Sequence[int]) -> bool:
+        """Whether these may end with a part of a number: they nearly never do."""
+        return bool(tokens) and tokens[-1] in self._open
 
     def numbers(self, source: Sequence[int], part: range) -> set[str]:
         """The numbers of a part of a source and the names that have any; what is cut at its edge belongs to it too."""
@@ -67,51 +59,44 @@ class Numerals:
         return {*_NUMBER.findall(text), *_NUMBER_OR_NAME.findall(text)}
 
 
-class Digits:
-    """The tokens with digits by what each of them makes of an ending."""
-
-    def __init__(self, numerals: Numerals, ending: str) -> None:
-        self._simple: dict[str, list[int]] = {}  # by the one number that they write, where that is all
-        self._others: list[tuple[int, list[str], str]] = []
-        for token in numerals.digits:
-            before, last = _taken_apart(ending + numerals.pieces[token])
-            if before or not last[-1:].isdigit():
-                self._others.append((token, before, last))
-            else:
-                self._simple.setdefault(last, []).append(token)
-
-    def possible(self, beginnings: Collection[str], is_possible: Callable[[Sequence[str], str], bool]) -> set[int]:
-        """Those that write the beginning of a number of the source, or nothing but what is possible there."""
-        begun = [token for number in beginnings for token in self._simple.get(number, ())]
-        return {*begun, *(token for token, before, last in self._others if is_possible(before, last))}
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """Columns of tokens that would write a wrong number, on the host; and the tokens that go on with a right one."""
-
-    wrong: Tensor
-    going_on: frozenset[int]
-
-
 class SourceNumbers:
-    """The numbers of one source, and what may follow upon what a summary ends with."""
+    """The numbers of a part of a source, and what may follow upon what a summary ends with."""
 
-    def __init__(self, numerals: Numerals, numbers: set[str], candidates: Candidates) -> None:
+    def __init__(self, numerals: Numerals, source: Sequence[int], part: range) -> None:
         self._numerals = numerals
-        self._numbers = numbers
-        self._candidates = candidates
-        self._beginnings = {number[:end] for number in numbers for end in range(1, len(number) + 1)}
-        self._known: dict[str, Next] = {}
+        self._source = source, part
+        self._only: dict[str, tuple[int, ...]] = {}  # by the ending
 
-    def after(self, tokens: Sequence[int]) -> Next:
-        """What may be written after these tokens."""
+    @cached_property
+    def _numbers(self) -> set[str]:
+        """Looked for when the first is to be written: most summaries have none."""
+        return self._numerals.numbers(*self._source)
+
+    @cached_property
+    def _beginnings(self) -> set[str]:
+        return {number[:end] for number in self._numbers for end in range(1, len(number) + 1)}
+
+    def allow(self, tokens: Sequence[int], token: int) -> bool:
+        """Whether this token may be written after those."""
+        numerals = self._numerals
+        if token not in numerals.digits and not numerals.is_open(tokens):
+            return True
+        ending = numerals.ending(tokens)
+        if not self._is_whole(ending):
+            return token in self._right(ending)
+        return token not in numerals.digits or self._is_possible(ending + numerals.pieces[token])
+
+    def only(self, tokens: Sequence[int]) -> Sequence[int] | None:
+        """The few tokens that may be written amid a number; None where that is not so."""
+        if not self._numerals.is_open(tokens):
+            return None
         ending = self._numerals.ending(tokens)
-        if ending.isalpha() and ending not in self._beginnings:
-            ending = OTHER_WORD  # most words: what may follow is worked out once for all of them
-        if ending not in self._known:
-            self._known[ending] = self._next(ending)
-        return self._known[ending]
+        return None if self._is_whole(ending) else self._right(ending)
+
+    def goes_on(self, tokens: Sequence[int], token: int) -> bool:
+        """Whether this token goes on with a number of the source that those have begun."""
+        ending = self._numerals.ending(tokens)
+        return bool(ending) and not ending.isalpha() and ending + self._numerals.pieces[token] in self._beginnings
 
     def finished(self, tokens: Sequence[int]) -> int:
         """How many of these tokens are left when a mere part of a number at their end is taken away."""
@@ -120,36 +105,27 @@ class SourceNumbers:
             end -= 1
         return end
 
-    def _next(self, ending: str) -> Next:
-        numerals = self._numerals
-        has_begun = ending and not ending.isalpha()
-        going_on = frozenset(
-            token for token in numerals.going_on if has_begun and ending + numerals.pieces[token] in self._beginnings
-        )
-        if self._is_whole(ending):
-            possible = numerals.after(ending).possible(self._beginnings, self._is_possible)
-            wrong = self._candidates.columns(token for token in numerals.digits if token not in possible)
-            return Next(torch.tensor(wrong, dtype=torch.long), going_on)
-        right = [
-            token for token in numerals.going_on if self._is_possible(*_taken_apart(ending + numerals.pieces[token]))
-        ]
-        others = torch.ones(len(self._candidates), dtype=torch.bool)
-        others[self._candidates.columns(right)] = False
-        return Next(others.nonzero().flatten(), going_on)
+    def _right(self, ending: str) -> Sequence[int]:
+        """What goes on with a part of a number; mere digits can only write the beginning of one."""
+        if ending not in self._only:
+            numerals = self._numerals
+            self._only[ending] = tuple(
+                token
+                for token in numerals.going_on
+                if (written := ending + numerals.pieces[token]) in self._beginnings
+                or (token not in numerals.plain and self._is_possible(written))
+            )
+        return self._only[ending]
 
-    def _is_possible(self, before: Sequence[str], last: str) -> bool:
+    def _is_possible(self, written: str) -> bool:
         """Whether these numbers are the source's; the last one, which nothing follows, may lack its end."""
+        before, last = _taken_apart(written)
         if not all(number in self._numbers for number in before):
             return False
         return not last or last in self._beginnings or self._is_whole(last)
 
     def _is_whole(self, ending: str) -> bool:
         return not ending or ending.isalpha() or ending in self._numbers or ending.rstrip(".,") in self._numbers
-
-
-def _ending(written: str) -> str:
-    found = _ENDING.search(written)
-    return found.group() if found else ""
 
 
 def _taken_apart(written: str) -> tuple[list[str], str]:

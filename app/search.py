@@ -4,10 +4,10 @@ The worker asks each search what it needs to know of its rows (`asks`), lets `Ca
 whole batch in one go, and hands each search its own answers (`advance`). Beyond that batch-wide read a search is plain
 Python over its own numbers, so nothing in it can depend on who shares the batch.
 
-- Candidates of a row: `argmax` for a beam of one, else the best `2 * num_beams`, found by a `topk` whose K is the same
-  for every row of a model. Equal values are ordered by the lower column.
-- Blocking (suppressed tokens, `min_length`, repeated n-grams, numbers that the source has not) removes candidates and
-  never renormalises: what is recorded, summed and reported are the model's raw log-probabilities.
+- Candidates of a row come best first, equal values in the order of their columns, and as many as the search looks at:
+  a few are read with all the rows, more only where a row needs them. Amid a number none but the right ones are.
+- Blocking (suppressed tokens, `min_length`, repeated n-grams, numbers that the source has not) passes candidates over
+  and never renormalises: what is recorded, summed and reported are the model's raw log-probabilities.
 - A number that has begun is written to its end, even where that repeats an n-gram; a part of one is taken off a summary
   that is cut.
 - The end token is not counted by `min_length` and `max_length`. After `max_length` tokens one last step lets a
@@ -19,11 +19,12 @@ Python over its own numbers, so nothing in it can depend on who shares the batch
 - A row that is left without any candidate is cut where it stands.
 """
 
+import heapq
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Literal, NamedTuple
 
 import torch
@@ -36,32 +37,31 @@ from app.numerals import SourceNumbers
 # The smallest normal float32 as a logarithm: what a given token counts that the model cannot write at all.
 LOWEST_LOG_PROBABILITY = math.log(torch.finfo(torch.float32).tiny)
 
+BLOCK = 64  # columns
+FEWEST = 8  # candidates of a row that are read with the others: a GPU would have to be waited for again
+
 Candidate = tuple[int, float]  # column, raw log-probability
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a search wants to know of one row: its best `count` columns, or the log-probability of the `wanted` one.
-
-    Banned are a few columns, and those that would write a wrong number: (any,), on the host.
-    """
+    """What a search wants to know of one row: probably its best `count` columns, or none but the `wanted` ones."""
 
     count: int = 1
-    banned: tuple[int, ...] = ()
-    wrong_numbers: Tensor | None = None
-    wanted: int | None = None
+    wanted: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A row's candidates, best first; none when all are blocked. `broken`: the model gave no distribution (NaN)."""
+_BEST = Ask()
 
-    candidates: tuple[Candidate, ...]
+
+class Answer(NamedTuple):
+    """A row's candidates, best first, to be looked at before the next step. `broken`: it has no distribution (NaN)."""
+
+    candidates: Iterable[Candidate]
     broken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
+class Hypothesis(NamedTuple):
     """A summary so far. `rows[t]` is the row of its search, in step t, that wrote token t."""
 
     tokens: tuple[int, ...] = ()
@@ -82,7 +82,7 @@ class Hypothesis:
         return Hypothesis(self.tokens[:count], self.log_probabilities[:count], self.rows[:count])
 
     def ended(self, log_probability: float) -> "Hypothesis":
-        return Hypothesis(self.tokens, self.log_probabilities, self.rows, log_probability)
+        return self._replace(end_log_probability=log_probability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,33 @@ class Found:
 
     hypothesis: Hypothesis
     finish_reason: Literal["stop", "length", "given"]
+
+
+class Rules:
+    """What a summary may not write, whatever the model prefers. With `numbers`, no numbers but these are written."""
+
+    def __init__(self, options: DecodingOptions, special: Special, numbers: SourceNumbers | None) -> None:
+        self._options, self._special, self._numbers = options, special, numbers
+
+    def allow(self, tokens: Sequence[int], token: int) -> bool:
+        """Whether this token may be written after those."""
+        if token in self._special.suppressed or (self._numbers and not self._numbers.allow(tokens, token)):
+            return False
+        if token == self._special.end:
+            return len(tokens) >= self._options.min_length
+        if token not in tokens or token not in repeated_ngram_tokens(tokens, self._options.no_repeat_ngram_size):
+            return True
+        return self._numbers is not None and self._numbers.goes_on(tokens, token)
+
+    def ask(self, tokens: Sequence[int], usual: Ask, candidates: Candidates) -> Ask:
+        """What to ask of a row that has written these tokens."""
+        only = self._numbers.only(tokens) if self._numbers else None
+        return usual if only is None else Ask(wanted=tuple(candidates.columns(only)))
+
+    def cut(self, hypothesis: Hypothesis) -> Found:
+        """A hypothesis that did not end by itself loses the part of a number that it may end with."""
+        kept = self._numbers.finished(hypothesis.tokens) if self._numbers else len(hypothesis.tokens)
+        return Found(hypothesis.head(kept), "length")
 
 
 class Search(ABC):
@@ -113,7 +140,7 @@ class Search(ABC):
 
 
 class BeamSearch(Search):
-    """Beam search; a beam of one is greedy search. With `numbers`, none but these are written."""
+    """Beam search. With `numbers`, none but these are written."""
 
     def __init__(
         self,
@@ -126,7 +153,8 @@ class BeamSearch(Search):
         self._options = options
         self._special = special
         self._candidates = candidates
-        self._numbers = numbers
+        self._rules = Rules(options, special, numbers)
+        self._usual = Ask(2 * self.width)
         self._length = 0
         self._live = [Hypothesis()]
         self._ended: list[Hypothesis] = []  # the best `width`, best first
@@ -135,119 +163,138 @@ class BeamSearch(Search):
         return [hypothesis.tokens[-1] if hypothesis.tokens else self._special.start for hypothesis in self._live]
 
     def asks(self) -> list[Ask]:
-        return [self._ask(hypothesis.tokens) for hypothesis in self._live]
-
-    def _ask(self, tokens: Sequence[int]) -> Ask:
-        count = 1 if self.width == 1 else 2 * self.width
-        banned = banned_tokens(tokens, self._options, self._special)
-        if self._numbers is None:
-            return Ask(count, self._columns(banned))
-        following = self._numbers.after(tokens)
-        return Ask(count, self._columns(set(banned) - following.going_on), following.wrong)
-
-    def _columns(self, tokens: Collection[int]) -> tuple[int, ...]:
-        return tuple(self._candidates.columns(tokens)) if tokens else ()
+        return [self._rules.ask(hypothesis.tokens, self._usual, self._candidates) for hypothesis in self._live]
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
-        ranked = self._rank(answers)
-        self._end([choice for choice in ranked[: self.width] if choice.token == self._special.end])
+        ended, grown = self._choose(answers)
+        if ended:
+            self._ended = sorted([*self._ended, *ended.values()], key=self._penalised, reverse=True)[: self.width]
         if self._length == self._options.max_length:
-            ended_rows = {choice.row for choice in ranked[: self.width] if choice.token == self._special.end}
-            return self._conclude([live for row, live in enumerate(self._live) if row not in ended_rows])
-        grown = [choice for choice in ranked if choice.token != self._special.end][: self.width]
+            return self._conclude([live for row, live in enumerate(self._live) if row not in ended])
         if not grown:
             return self._conclude([] if self._ended else self._live)
-        return self._grow(grown)
-
-    def _rank(self, answers: Sequence[Answer]) -> list["_Choice"]:
-        """Every extension of every live hypothesis, the best `2 * width`; ties by row, then by column."""
-        choices = [
-            (-(total + log_probability), row, column, log_probability)
-            for row, (total, answer) in enumerate(zip(self._totals(), answers, strict=True))
-            for column, log_probability in answer.candidates
-        ]
-        return [
-            _Choice(row, self._candidates.token(column), log_probability)
-            for _, row, column, log_probability in sorted(choices)[: 2 * self.width]
-        ]
-
-    def _totals(self) -> list[float]:
-        return [sum(hypothesis.log_probabilities) for hypothesis in self._live]
-
-    def _end(self, choices: Sequence["_Choice"]) -> None:
-        ended = [self._live[choice.row].ended(choice.log_probability) for choice in choices]
-        self._ended = sorted(self._ended + ended, key=self._penalised, reverse=True)[: self.width]
-
-    def _grow(self, choices: Sequence["_Choice"]) -> list[int]:
-        self._live = [
-            self._live[choice.row].extended(choice.token, choice.log_probability, choice.row) for choice in choices
-        ]
+        self._live = grown
         self._length += 1
-        best_live = max(self._penalised(hypothesis) for hypothesis in self._live)
-        if len(self._ended) == self.width and self._penalised(self._ended[-1]) >= best_live:
+        if len(self._ended) == self.width and self._penalised(self._ended[-1]) >= max(map(self._penalised, grown)):
             return self._conclude([])
-        return [choice.row for choice in choices]
+        return [hypothesis.rows[-1] for hypothesis in grown]
+
+    def _choose(self, answers: Sequence[Answer]) -> tuple[dict[int, Hypothesis], list[Hypothesis]]:
+        """Of what may follow on all live hypotheses: the ends among the best `width`, by row, and the best others."""
+        ended: dict[int, Hypothesis] = {}
+        grown: list[Hypothesis] = []
+        for _, row, column, log_probability in heapq.merge(*map(_extensions, range(len(answers)), self._live, answers)):
+            live, token = self._live[row], self._candidates.token(column)
+            if not self._rules.allow(live.tokens, token):
+                continue
+            if token != self._special.end:
+                grown.append(live.extended(token, log_probability, row))
+            elif len(ended) + len(grown) < self.width:
+                ended[row] = live.ended(log_probability)
+            if len(grown) == self.width:
+                break
+        return ended, grown
 
     def _conclude(self, cut: Sequence[Hypothesis]) -> list[int]:
         best = max([*self._ended, *cut], key=self._penalised)
-        if best.end_log_probability is not None:
-            self.found = Found(best, "stop")
-        else:
-            self.found = Found(best.head(self._numbers.finished(best.tokens)) if self._numbers else best, "length")
+        self.found = self._rules.cut(best) if best.end_log_probability is None else Found(best, "stop")
         return []
 
     def _penalised(self, hypothesis: Hypothesis) -> float:
         return penalised_score(hypothesis.scored, self._options.length_penalty)
 
 
-class _Choice(NamedTuple):
-    """One extension of one live hypothesis."""
+def _extensions(row: int, hypothesis: Hypothesis, answer: Answer) -> Iterator[tuple[float, int, int, float]]:
+    """Minus the sum of log-probabilities, so that the best is the smallest; row, column, the last log-probability."""
+    total = sum(hypothesis.log_probabilities)
+    for column, log_probability in answer.candidates:
+        yield -(total + log_probability), row, column, log_probability
 
-    row: int
-    token: int
-    log_probability: float
 
-
-class ForcedDecoding(Search):
-    """Writes a given summary and its end token, whatever the model would have preferred (teacher forcing)."""
+class _OneRow(Search):
+    """A search that follows one hypothesis."""
 
     width = 1
 
+    def __init__(self, special: Special) -> None:
+        self._special = special
+        self._tokens: list[int] = []
+        self._log_probabilities: list[float] = []
+
+    def written(self) -> list[int]:
+        return self._tokens[-1:] or [self._special.start]
+
+    def _grow(self, token: int, log_probability: float) -> list[int]:
+        self._tokens.append(token)
+        self._log_probabilities.append(log_probability)
+        return [0]
+
+    def _hypothesis(self, end_log_probability: float | None = None) -> Hypothesis:
+        rows = (0,) * len(self._tokens)
+        return Hypothesis(tuple(self._tokens), tuple(self._log_probabilities), rows, end_log_probability)
+
+
+class GreedySearch(_OneRow):
+    """What `BeamSearch` does with one beam, with less ado."""
+
+    def __init__(
+        self,
+        options: DecodingOptions,
+        special: Special,
+        candidates: Candidates,
+        numbers: SourceNumbers | None = None,
+    ) -> None:
+        super().__init__(special)
+        self._max_length = options.max_length
+        self._candidates = candidates
+        self._rules = Rules(options, special, numbers)
+
+    def asks(self) -> list[Ask]:
+        return [self._rules.ask(self._tokens, _BEST, self._candidates)]
+
+    def advance(self, answers: Sequence[Answer]) -> list[int]:
+        for column, log_probability in answers[0].candidates:
+            token = self._candidates.token(column)
+            if self._rules.allow(self._tokens, token):
+                return self._take(token, log_probability)
+        self.found = self._rules.cut(self._hypothesis())
+        return []
+
+    def _take(self, token: int, log_probability: float) -> list[int]:
+        if token == self._special.end:
+            self.found = Found(self._hypothesis(log_probability), "stop")
+        elif len(self._tokens) == self._max_length:
+            self.found = self._rules.cut(self._hypothesis())
+        else:
+            return self._grow(token, log_probability)
+        return []
+
+
+class ForcedDecoding(_OneRow):
+    """Writes a given summary and its end token, whatever the model would have preferred (teacher forcing)."""
+
     def __init__(self, given: Sequence[int], special: Special, candidates: Candidates) -> None:
         """candidates: have every token that is given."""
+        super().__init__(special)
         self._given = tuple(given)
         self._wanted = candidates.columns([*given, special.end])
         assert len(self._wanted) == len(given) + 1
-        self._special = special
-        self._hypothesis = Hypothesis()
-
-    def written(self) -> list[int]:
-        tokens = self._hypothesis.tokens
-        return [tokens[-1] if tokens else self._special.start]
 
     def asks(self) -> list[Ask]:
-        return [Ask(wanted=self._wanted[len(self._hypothesis.tokens)])]
+        return [Ask(wanted=(self._wanted[len(self._tokens)],))]
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
-        ((_, log_probability),) = answers[0].candidates
+        _, log_probability = next(iter(answers[0].candidates), (None, LOWEST_LOG_PROBABILITY))
         log_probability = max(log_probability, LOWEST_LOG_PROBABILITY)
-        if len(self._hypothesis.tokens) == len(self._given):
-            self.found = Found(self._hypothesis.ended(log_probability), "given")
-            return []
-        token = self._given[len(self._hypothesis.tokens)]
-        self._hypothesis = self._hypothesis.extended(token, log_probability, row=0)
-        return [0]
+        if len(self._tokens) < len(self._given):
+            return self._grow(self._given[len(self._tokens)], log_probability)
+        self.found = Found(self._hypothesis(log_probability), "given")
+        return []
 
 
 def penalised_score(log_probabilities: Sequence[float], length_penalty: float) -> float:
     """What hypotheses are ranked by. An empty one, which only a row without a single candidate ends with, scores 0."""
     return sum(log_probabilities) / math.pow(max(len(log_probabilities), 1), length_penalty)
-
-
-def banned_tokens(tokens: Sequence[int], options: DecodingOptions, special: Special) -> tuple[int, ...]:
-    """What a hypothesis may not write next."""
-    banned = repeated_ngram_tokens(tokens, options.no_repeat_ngram_size)
-    return (special.end, *banned) if len(tokens) < options.min_length else banned
 
 
 def repeated_ngram_tokens(tokens: Sequence[int], size: int) -> tuple[int, ...]:
@@ -259,117 +306,78 @@ def repeated_ngram_tokens(tokens: Sequence[int], size: int) -> tuple[int, ...]:
     return tuple({ngram[-1] for ngram in ngrams if ngram[:-1] == beginning})
 
 
-class CandidateSelector:
-    """Reads what every search asks off one step's log-probabilities: one copy to the device, and one to the host.
+def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
+    """Read what every search asks off one step's log-probabilities, with a single copy to the host.
 
-    Only where equal values may have been left out is there another, for that row.
+    log_probabilities: (rows, columns), raw; one ask and one answer for each row. An answer reads on where a search
+    looks at more than it asked for: they must stay as they are until all have advanced.
     """
-
-    def __init__(self, suppressed: Sequence[int], max_beams: int) -> None:
-        """suppressed: columns that are never written."""
-        self._suppressed = torch.tensor(suppressed, dtype=torch.long)
-        # One more than the widest beam needs: it shows whether equal values reach across the boundary.
-        self._count = 2 * max_beams + 1
-
-    def select(self, log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
-        """log_probabilities: (rows, columns), raw, overwritten; one ask and one answer for each row."""
-        forced = [row for row, ask in enumerate(asks) if ask.wanted is not None]
-        greedy = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count == 1]
-        beams = [row for row, ask in enumerate(asks) if ask.wanted is None and ask.count > 1]
-        device, width = log_probabilities.device, log_probabilities.shape[1]
-        wanted = [ask.wanted for ask in asks if ask.wanted is not None]
-        on_host = [self._suppressed, _banned(asks, width), *map(_indices, (wanted, forced, greedy, beams))]
-        suppressed, banned, columns, *rows = upload(on_host, device)
-        peaks = log_probabilities.amax(1)
-        readings = []
-        if forced:
-            readings.append(_read_wanted(log_probabilities, forced, rows[0], columns))
-        scores = log_probabilities.index_fill_(1, suppressed, -math.inf)
-        scores.view(-1).index_fill_(0, banned, -math.inf)
-        if greedy:
-            readings.append(_read_best(scores, greedy, rows[1]))
-        if beams:
-            readings.append(_read_top(scores, beams, rows[2], min(self._count, width)))
-        highest, candidates = _to_host(peaks, readings)
-        for row in beams:
-            if _reaches_across(candidates[row], asks[row].count) and len(candidates[row]) < width:
-                candidates[row] = _sorted_candidates(scores[row], asks[row].count)
-        return [
-            Answer(_ordered(candidates[row], asks[row]), broken=not -math.inf < highest[row] < math.inf)
-            for row in range(len(asks))
-        ]
+    count = max(ask.count for ask in asks)
+    if count == 1 and log_probabilities.device.type == "cpu":
+        values, columns = _first(log_probabilities)
+    else:
+        values, columns = _top(log_probabilities, max(count, FEWEST) + 1)
+    width, most = values.shape[1], max(len(ask.wanted or ()) for ask in asks)
+    if most:
+        padded = [[*(ask.wanted or ()), *repeat(0, most - len(ask.wanted or ()))] for ask in asks]
+        (wanted,) = upload([torch.tensor(padded)], columns.device)
+        values = torch.cat([values, log_probabilities.gather(1, wanted)], dim=1)
+        columns = torch.cat([columns, wanted], dim=1)
+    # float64 holds float32 values and columns alike exactly, so that one copy carries both.
+    both = torch.stack((columns.double(), values.double())).cpu()
+    read = zip(asks, both[0].long().tolist(), both[1].tolist(), strict=True)
+    return [_answer(log_probabilities, row, width, *one) for row, one in enumerate(read)]
 
 
-def _banned(asks: Sequence[Ask], width: int) -> Tensor:
-    """Where a row of `width` columns stands, in all of them, what it may not write."""
-    banned = _indices([row * width + column for row, ask in enumerate(asks) for column in ask.banned])
-    wrong = [ask.wrong_numbers + row * width for row, ask in enumerate(asks) if ask.wrong_numbers is not None]
-    return torch.cat([banned, *wrong])
-
-
-def _indices(numbers: Sequence[int]) -> Tensor:
-    return torch.tensor(numbers, dtype=torch.long)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """Candidates of some rows, still on the device. columns, values: (len(rows), any)."""
-
-    rows: list[int]
-    columns: Tensor
-    values: Tensor
-
-
-def _read_wanted(log_probabilities: Tensor, rows: list[int], taken: Tensor, wanted: Tensor) -> _Reading:
-    columns = wanted.unsqueeze(1)
-    return _Reading(rows, columns, _taken(log_probabilities, taken).gather(1, columns))
-
-
-def _read_best(scores: Tensor, rows: list[int], taken: Tensor) -> _Reading:
-    values, columns = _taken(scores, taken).max(1, keepdim=True)  # the first of equals
-    return _Reading(rows, columns, values)
-
-
-def _read_top(scores: Tensor, rows: list[int], taken: Tensor, count: int) -> _Reading:
-    values, columns = _taken(scores, taken).topk(count, dim=1)  # equals come in any order: the host puts them right
-    return _Reading(rows, columns, values)
-
-
-def _taken(scores: Tensor, rows: Tensor) -> Tensor:
-    return scores if len(rows) == len(scores) else scores[rows]
-
-
-def _to_host(peaks: Tensor, readings: Sequence[_Reading]) -> tuple[list[float], dict[int, list[Candidate]]]:
-    """float64 holds float32 values and columns alike exactly, so that one copy carries both."""
-    tensors = [peaks, *(tensor for reading in readings for tensor in (reading.columns, reading.values))]
-    numbers: Iterator[float] = iter(torch.cat([tensor.reshape(-1).double() for tensor in tensors]).tolist())
-    peak_values = list(islice(numbers, len(peaks)))
-    candidates = {}
-    for reading in readings:
-        width = reading.columns.shape[1]
-        columns = list(map(int, islice(numbers, reading.columns.numel())))
-        values = list(islice(numbers, reading.values.numel()))
-        for number, row in enumerate(reading.rows):
-            part = slice(number * width, (number + 1) * width)
-            candidates[row] = list(zip(columns[part], values[part], strict=True))
-    return peak_values, candidates
-
-
-def _reaches_across(candidates: Sequence[Candidate], count: int) -> bool:
-    """Whether the last candidate needed has an equal at the very end, so that others like it may have been left out."""
-    return len(candidates) > count and candidates[count - 1][1] == candidates[-1][1] > -math.inf
-
-
-def _sorted_candidates(scores: Tensor, count: int) -> list[Candidate]:
-    """The same, the slow and exact way: equals stay in the order of their columns. scores: (columns,)."""
-    values, columns = scores.sort(descending=True, stable=True)
-    return list(zip(columns[:count].tolist(), values[:count].tolist(), strict=True))
-
-
-def _ordered(candidates: Sequence[Candidate], ask: Ask) -> tuple[Candidate, ...]:
+def _answer(scores: Tensor, row: int, width: int, ask: Ask, columns: list[int], values: list[float]) -> Answer:
+    broken = not -math.inf < values[0] < math.inf
     if ask.wanted is not None:
-        return tuple(candidates)
-    possible = [(column, value) for column, value in candidates if value > -math.inf]
-    if ask.count == 1:
-        return tuple(possible)
-    return tuple(sorted(possible, key=lambda candidate: (-candidate[1], candidate[0]))[: ask.count])
+        wanted = [one for one in zip(ask.wanted, values[width:], strict=False) if one[1] > -math.inf]
+        return Answer(sorted(wanted, key=_rank), broken)
+    return Answer(_candidates(scores, row, columns[:width], values[:width]), broken)
+
+
+def _candidates(scores: Tensor, row: int, columns: list[int], values: list[float]) -> Iterator[Candidate]:
+    """All of a row, best first, equals by column; the best are given, more are read once somebody looks."""
+    seen, count, every = 0, len(columns), scores.shape[1]
+    while True:
+        read: Iterable[Candidate] = zip(columns, values, strict=True)
+        if len(set(values)) < count:
+            read = sorted(read, key=_rank)
+        # Others may be equal to the last of several: it has to wait for them. A single one is the first of its equals.
+        floor = values[-1] if 1 < count < every else -math.inf
+        for candidate in islice(read, seen, None):
+            if not candidate[1] > floor:
+                break
+            seen += 1
+            yield candidate
+        if count == every:
+            return
+        count = min(16 * count, every)
+        values, columns = (tensor.tolist() for tensor in scores[row].topk(count))
+
+
+def _rank(candidate: Candidate) -> tuple[float, int]:
+    return -candidate[1], candidate[0]
+
+
+def _first(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The best of each row, the first of equals: values and columns (rows, 1)."""
+    columns = torch.from_numpy(scores.numpy().argmax(1, keepdims=True))  # ten times as fast as torch's
+    return scores.gather(1, columns), columns
+
+
+def _top(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The best `count` of each row, best first, equals in any order: values and columns (rows, count).
+
+    Only the blocks with the `count` highest peaks can hold them.
+    """
+    rows, columns = scores.shape
+    count, blocks = min(count, columns), columns // BLOCK
+    if columns % BLOCK or blocks <= count:
+        return scores.topk(count)
+    every = scores.reshape(rows * blocks, BLOCK)
+    highest = every.amax(1).view(rows, blocks).topk(count, sorted=False).indices
+    first = torch.arange(0, rows * blocks, blocks, device=scores.device).unsqueeze(1)
+    values, places = every.index_select(0, (highest + first).flatten()).view(rows, -1).topk(count)
+    return values, highest.gather(1, places // BLOCK) * BLOCK + places % BLOCK

@@ -3,14 +3,17 @@
 import asyncio
 import math
 import os
+import resource
 import socket
 import sys
 import time
 from types import FrameType
 
+import httptools
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.service import Service
 from app.config import Settings
@@ -20,6 +23,74 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 30
 MOST_HEADER_BYTES = 32 * 1024
 log = structlog.get_logger("precis")
+
+
+class Protocol(HttpToolsProtocol):
+    """Bounds what the parser would collect without end: the head of a request, its trailers, a line that never ends.
+
+    And reads the body of a request that offers an upgrade: some clients offer HTTP/2 with every first request.
+    """
+
+    _head = 0  # bytes of this request's URL and headers, trailers included
+    _silent = 0  # bytes in which the parser found nothing complete
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._silent += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._upgrade_offered:
+                self._decline(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse()
+        else:
+            if self._silent > MOST_HEADER_BYTES:
+                self._refuse()
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._grow(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._grow(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._upgrade_offered:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._silent = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._upgrade_offered:
+            super().on_message_complete()
+
+    def _grow(self, size: int) -> None:
+        self._silent = 0
+        self._head += size
+        if self._head > MOST_HEADER_BYTES:
+            raise ValueError("the head of this request is too large")  # the parser makes it one of its errors
+
+    @property
+    def _upgrade_offered(self) -> bool:
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _decline(self, rest: bytes) -> None:
+        """Read the request again without the offer: after one the parser takes what follows for another protocol."""
+        line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        self.data_received(b"\r\n".join((line, *kept, b"", rest)))
+
+    def _refuse(self) -> None:
+        if not self.transport.is_closing():
+            self.send_400_response("Invalid HTTP request received.")
 
 
 class Server(uvicorn.Server):
@@ -60,6 +131,7 @@ class Server(uvicorn.Server):
 def serve(app: FastAPI, settings: Settings) -> int:
     """Serve until a signal; the exit status of the process."""
     service: Service = app.state.service
+    allow_connections()
     try:
         listener = listen(settings)
     except ConfigurationError as error:
@@ -69,6 +141,12 @@ def serve(app: FastAPI, settings: Settings) -> int:
         return fail(service.failure)
     log.info("stopped")
     return 0
+
+
+def allow_connections() -> None:
+    """As many open files as the system lets us have: the usual 1,024 are too few for a thousand callers."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -84,7 +162,7 @@ def configuration(app: FastAPI) -> uvicorn.Config:
     """One log line a request is written by the application; the server adds none and does not name itself."""
     return uvicorn.Config(
         app,
-        http="h11",
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -93,7 +171,6 @@ def configuration(app: FastAPI) -> uvicorn.Config:
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
     )
 
 

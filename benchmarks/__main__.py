@@ -1,28 +1,106 @@
 """`python -m benchmarks`: measure this checkout on this machine."""
 
+import json
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from benchmarks import company, throughput
+from benchmarks import alone, company, comparison, connections, open_loop, roofline, scaling, ties, tune
+from benchmarks.counting import PRECISIONS
+from benchmarks.texts import SAMPLE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
+Output = Annotated[Path, typer.Option(help="Folder for records, tables and plots.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A look in a minute or two: one round, few and short runs.")]
+OUTPUT = Path("runs") / "benchmarks"
 
 
-@app.command(name="throughput")
-def throughput_command(
-    texts: int = 400,
-    rounds: int = 3,
-    clients: list[int] = [1, 8, 64],  # noqa: B006
-    beams: list[int] = [1, 4],  # noqa: B006
+@app.callback()
+def main() -> None:
+    """Measurements of the service. Whatever ends them, the servers that they started end too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+@app.command(name="peers")
+def peers_command(
+    only: Annotated[list[str], typer.Option(help="Some of: " + ", ".join(comparison.ALL))] = [*comparison.ALL],  # noqa: B006
     precision: Precision = "auto",
+    clients: list[int] = [1, 8, 64, 256],  # noqa: B006
+    beams: list[int] = [1, 4],  # noqa: B006
+    rounds: int = 3,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 4.0,
+    output: Output = OUTPUT,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what is measured already.")] = False,
+    quick: Quick = False,
 ) -> None:
-    """Summaries a second and latency over HTTP, as a Markdown table."""
-    print("| clients | beams | summaries/s | median ms | p95 ms |\n|---:|---:|---:|---:|---:|")
-    for load in throughput.measure(texts, rounds, clients, beams, precision):
-        print(f"| {load.clients} | {load.beams} | {load.rate:.1f} | {load.median:.0f} | {load.p95:.0f} |")
+    """Ours, the peers and the offline limit: closed loops, greedy and with beams."""
+    plan = comparison.Plan(only, precision, clients=clients, beams=beams, rounds=rounds, seconds=seconds)
+    if quick:
+        plan = comparison.Plan(
+            only, precision, ["bfloat16"], clients=[8, 64], beams=[1], rounds=1, seconds=2, texts=128, rows=[64]
+        )
+    print(comparison.measure(plan, output, resume))
+
+
+@app.command(name="tune")
+def tune_command(
+    only: list[str] = ["litserve", "ray", "bentoml"],  # noqa: B006
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "bfloat16",
+    seconds: float = 5.0,
+    output: Output = OUTPUT,
+) -> None:
+    """The peers in other batches, waits, processes and threads."""
+    print(tune.measure(comparison.Plan(only, peer_precisions=[precision], seconds=seconds), output))
+
+
+@app.command(name="open-loop")
+def open_loop_command(
+    only: list[str] = ["precis"],  # noqa: B006
+    precision: Precision = "auto",
+    beams: list[int] = [1],  # noqa: B006
+    rounds: int = 3,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 30.0,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Latency at random arrivals, at 30, 60 and 80 % of our maximum; peers too, if named after precis."""
+    plan = comparison.Plan(
+        only, precision, ["bfloat16"], beams=beams, rounds=1 if quick else rounds, seconds=5.0 if quick else seconds
+    )
+    print(open_loop.measure(plan, open_loop.SHARES, output))
+
+
+@app.command(name="alone")
+def alone_command(
+    precision: Precision = "auto",
+    texts: int = 100,
+    rounds: int = 3,
+    beams: list[int] = [1, 4],  # noqa: B006
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """One client, beside a bare loop over the model."""
+    print(alone.measure(precision, 20 if quick else texts, 1 if quick else rounds, beams, output))
+
+
+@app.command(name="scaling")
+def scaling_command(
+    precision: Precision = "auto", rounds: int = 3, seconds: float = 5.0, output: Output = OUTPUT, quick: Quick = False
+) -> None:
+    """What doubling the source, the summary, beams or clients costs."""
+    print(scaling.measure(precision, 1 if quick else rounds, 2.0 if quick else seconds, output))
+
+
+@app.command(name="connections")
+def connections_command(
+    precision: Precision = "auto", clients: int = 1000, minutes: float = 10.0, output: Output = OUTPUT
+) -> None:
+    """A thousand clients for ten minutes: errors, memory, lag of the event loop."""
+    print(connections.measure(precision, clients, minutes, output))
 
 
 @app.command(name="company")
@@ -30,17 +108,56 @@ def company_command(
     texts: int = 1000,
     name: str = "news-en",
     store: Path = Path("model_store"),
-    precision: Precision = "auto",
+    precision: list[str] = list(PRECISIONS),  # noqa: B006
     max_rows: int = 64,
     seed: int = 1,
 ) -> None:
-    """The same texts alone and in random company: exits with 1 when one token differs."""
-    result = company.measure(store, name, texts, precision, max_rows, seed)
-    print(
-        f"{result.texts} texts, {precision}: {result.different_tokens} with other tokens, "
-        f"{result.different_attention} with other attention (largest difference {result.largest_difference:.2g})"
-    )
-    raise SystemExit(1 if result.different_tokens else 0)
+    """The same texts alone and in random company, in every precision: exits with 1 when one token differs."""
+    different = 0
+    for each in precision:
+        result = company.measure(store, name, texts, each, max_rows, seed)
+        different += result.different_tokens
+        print(
+            f"{result.texts} texts, {each}, {result.left} others left: {result.different_tokens} with other tokens, "
+            f"{result.different_attention} with other attention (largest difference {result.largest_difference:.2g})",
+            flush=True,
+        )
+    raise SystemExit(1 if different else 0)
+
+
+@app.command(name="roofline")
+def roofline_command(
+    name: str = "news-en",
+    store: Path = Path("model_store"),
+    texts: Annotated[int, typer.Option(help="How many of the sample are decoded, to know their lengths.")] = 100,
+    beams: int = 1,
+    rows: Annotated[list[int], typer.Option(help="Of one core.")] = [1, 8, 32, 64],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Every figure, instead of tables.")] = False,
+) -> None:
+    """How many summaries a second the products and the memory of this machine allow at most."""
+    found = roofline.measure(store, name, texts, beams, rows)
+    print(json.dumps(roofline.as_json(found)) if as_json else roofline.as_markdown(found))
+
+
+@app.command(name="ties")
+def ties_command(
+    data: Annotated[str, typer.Option(help="PATH, PATH:ROWS or PATH:FROM-TO, JSON lines with `text`.")] = str(SAMPLE),
+    name: str = "news-en",
+    store: Path = Path("model_store"),
+    precision: list[str] = list(PRECISIONS),  # noqa: B006
+    beams: list[int] = [1, 4],  # noqa: B006
+    keep: Annotated[int, typer.Option(help="Of each precision and number of beams.")] = 8,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON lines with the texts: only where these may be passed on.")
+    ] = None,
+) -> None:
+    """The texts whose summaries hang on the smallest differences, by id; one core."""
+    cases = ties.measure(store, name, data, precision, beams, keep)
+    print("| id | precision | beams | difference |\n|---|---|---:|---:|")
+    for case in cases:
+        print(f"| {case.id} | {case.precision} | {case.beams} | {case.gap:.2g} |")
+    if output:
+        ties.write(cases, output)
 
 
 if __name__ == "__main__":

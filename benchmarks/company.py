@@ -1,9 +1,8 @@
 """Promise 1 on real texts: the same tokens and the same attention, alone and in random company."""
 
 import random
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,25 +14,30 @@ from app.models.base import DecodingOptions
 from app.models.registry import load
 from benchmarks.texts import mixed_texts
 
+LIVE = (4, 16, 64, 64)  # texts at once, drawn anew at every arrival
+GIVEN_CHARACTERS = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How many of `texts` differ, and the largest difference between two attention weights."""
+    """How many of `texts` differ, the largest difference between two attention weights, and how many others left."""
 
     texts: int
     different_tokens: int
     different_attention: int
     largest_difference: float
+    left: int = 0
 
 
 def requests_for(texts: Sequence[str], defaults: DecodingOptions, seed: int) -> list[SummaryRequest]:
-    """Every text with options of its own: one to four beams, short and long."""
+    """Every text with options of its own: one to four beams, short and long; a sixth with a summary that is given."""
     source = random.Random(seed)
     return [
         SummaryRequest(
             text,
             replace(defaults, num_beams=source.choice((1, 1, 2, 4)), max_length=source.choice((8, 16, 32))),
             attention=True,
+            given=source.choice(texts)[:GIVEN_CHARACTERS] if source.random() < 1 / 6 else None,
             timeout=3600.0,
         )
         for text in texts
@@ -45,19 +49,26 @@ def alone(engine: Engine, requests: Sequence[SummaryRequest]) -> list[Summary]:
     return [engine.submit([request])[0].result() for request in requests]
 
 
-def in_company(engine: Engine, requests: Sequence[SummaryRequest], seed: int) -> list[Summary]:
-    """In random order, arriving at random moments, with callers who leave half-way in between."""
+def in_company(engine: Engine, requests: Sequence[SummaryRequest], seed: int) -> tuple[list[Summary], int]:
+    """In random order, joining while others are at any step, among callers who leave half-way; and how many left."""
     source = random.Random(seed)
-    order = source.sample(range(len(requests)), len(requests))
     futures: dict[int, Future[Summary]] = {}
-    for index in order:
+    leavers: list[Future[Summary]] = []
+    left = 0
+    for index in source.sample(range(len(requests)), len(requests)):
         futures[index] = engine.submit([requests[index]])[0]
-        leaver = engine.submit([source.choice(requests)])[0] if source.random() < 0.2 else None
-        if leaver or source.random() < 0.3:
-            time.sleep(source.random() * 0.02)
-        if leaver:
-            leaver.cancel()
-    return [futures[index].result() for index in range(len(requests))]
+        if source.random() < 0.2:
+            leavers += engine.submit([source.choice(requests)])
+        _wait_for_few([*futures.values(), *leavers], source.choice(LIVE))
+        if leavers and source.random() < 0.3:
+            left += leavers.pop(source.randrange(len(leavers))).cancel()
+    return [futures[index].result() for index in range(len(requests))], left
+
+
+def _wait_for_few(futures: Sequence[Future[Summary]], most: int) -> None:
+    """Until at most this many are unanswered."""
+    while len(pending := [future for future in futures if not future.done()]) > most:
+        wait(pending, return_when=FIRST_COMPLETED)
 
 
 def compare(one: Sequence[Summary], other: Sequence[Summary]) -> Comparison:
@@ -82,4 +93,5 @@ def measure(store: Path, name: str, count: int, precision: str, max_rows: int, s
     threads = threads_for(model.info, max_rows)
     with Engine(model, max_rows=max_rows, max_queue=2 * count, threads=threads) as engine:
         requests = requests_for(mixed_texts(count), model.info.defaults, seed)
-        return compare(alone(engine, requests), in_company(engine, requests, seed))
+        company, left = in_company(engine, requests, seed)
+        return replace(compare(alone(engine, requests), company), left=left)

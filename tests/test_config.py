@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from app.config import Settings, load_settings, variable
@@ -10,6 +12,7 @@ def test_without_environment_every_setting_has_its_default() -> None:
     assert (str(settings.model_store), settings.model) == ("model_store", "news-en")
     assert (settings.device, settings.precision, settings.max_rows) == ("auto", "auto", None)
     assert (settings.max_queue, settings.max_batch_texts, settings.max_characters) == (1024, 128, 200_000)
+    assert (settings.max_queue_tokens, settings.max_queue_rows, settings.max_queue_mb) == (262_144, 4096, 256)
     assert (settings.timeout_ms, settings.drain_seconds) == (60_000, 30.0)
 
 
@@ -37,6 +40,9 @@ def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> 
         ("precision", "int4"),
         ("max_rows", "7"),
         ("max_queue", "0"),
+        ("max_queue_tokens", "0"),
+        ("max_queue_rows", "0"),
+        ("max_queue_mb", "0"),
         ("max_batch_texts", "0"),
         ("max_characters", "1.5"),
         ("timeout_ms", "0"),
@@ -81,7 +87,13 @@ def test_everything_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatc
 def test_the_longest_text_fits_in_a_body_however_it_is_escaped() -> None:
     settings = Settings(max_characters=10, max_batch_texts=3)
     assert settings.max_body_bytes >= len('{"text":""}') + 10 * len("\\ud83d\\ude00")
-    assert settings.max_batch_body_bytes >= len('{"texts":["","",""]}') + 30
+
+
+@pytest.mark.parametrize("character", ["a", "é", "中", "😀"])
+def test_the_largest_batch_fits_in_a_body_as_it_is_written(character: str) -> None:
+    settings = Settings(max_characters=20_000, max_batch_texts=30)
+    texts = [character * settings.max_characters] * settings.max_batch_texts
+    assert len(json.dumps({"texts": texts}, ensure_ascii=False).encode()) <= settings.max_batch_body_bytes
 
 
 def test_every_setting_is_described() -> None:

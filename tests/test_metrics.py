@@ -1,5 +1,6 @@
 import pytest
 
+from app.engine.costs import Load
 from app.engine.observer import EngineObserver
 from app.metrics import Metrics, PrometheusObserver
 
@@ -31,12 +32,14 @@ def test_everything_that_an_engine_tells_is_counted() -> None:
 
 
 def test_gauges_hold_the_last_value_of_each_model(metrics: Metrics, observer: PrometheusObserver) -> None:
-    PrometheusObserver(metrics, "other").queue_changed(9)
-    observer.queue_changed(5)
-    observer.queue_changed(3)
+    PrometheusObserver(metrics, "other").queue_changed(Load(9), 1.0)
+    observer.queue_changed(Load(5), 1.0)
+    observer.queue_changed(Load(3, 120, 12, 4096), 0.5)
     observer.rows_changed(16, 64)
-    assert value(metrics, "precis_queue_texts", model="news-en") == 3
+    for name, last in (("texts", 3), ("tokens", 120), ("rows", 12), ("bytes", 4096)):
+        assert value(metrics, f"precis_queue_{name}", model="news-en") == last
     assert value(metrics, "precis_queue_texts", model="other") == 9
+    assert value(metrics, "precis_expected_wait_seconds", model="news-en") == 0.5
     assert value(metrics, "precis_live_rows", model="news-en") == 16
     assert value(metrics, "precis_slot_occupancy", model="news-en") == 0.25
 
@@ -54,6 +57,15 @@ def test_times_are_observed(metrics: Metrics, observer: PrometheusObserver) -> N
     assert value(metrics, "precis_first_token_seconds_sum", model="news-en") == 0.2
     assert value(metrics, "precis_token_seconds_count", model="news-en") == 2
     assert value(metrics, "precis_token_seconds_sum", model="news-en") == pytest.approx(0.04)
+
+
+def test_the_shares_of_encoder_and_decoder_are_told_in_seconds(metrics: Metrics, observer: PrometheusObserver) -> None:
+    observer.encoded(30, 40, 0.5)
+    observer.stepped(4, 0.25)
+    observer.stepped(4, 0.25)
+    observer.encoded(30, 40, 0.25)
+    assert value(metrics, "precis_worker_seconds_total", model="news-en", phase="encode") == 0.75
+    assert value(metrics, "precis_worker_seconds_total", model="news-en", phase="decode") == 0.5
 
 
 def test_refusals_are_counted_by_reason_and_start_at_zero(metrics: Metrics, observer: PrometheusObserver) -> None:

@@ -12,16 +12,19 @@ from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Shared, Special
 from app.search import (
+    BLOCK,
     LOWEST_LOG_PROBABILITY,
     Answer,
     Ask,
     BeamSearch,
-    CandidateSelector,
+    Candidate,
     ForcedDecoding,
     Found,
+    GreedySearch,
     Search,
     penalised_score,
     repeated_ngram_tokens,
+    select,
 )
 
 START, END = 0, 1
@@ -44,7 +47,6 @@ def random_distribution(seed: int, vocabulary: int, steps: int = 0) -> Distribut
 
 def run(searches: Sequence[Search], distributions: Sequence[Distribution]) -> list[Found]:
     """Decode all of them together, as the worker does; slots are simulated by the prefixes that they hold."""
-    selector = CandidateSelector(SPECIAL.suppressed, WIDEST)
     slots: list[list[tuple[int, ...]]] = [[()] * search.width for search in searches]
     while any(search.found is None for search in searches):
         live = [number for number, search in enumerate(searches) if search.found is None]
@@ -55,7 +57,7 @@ def run(searches: Sequence[Search], distributions: Sequence[Distribution]) -> li
                 slots[number][slot] += (token,)
                 rows.append(distributions[number](slots[number][slot][1:]))
             asks += searches[number].asks()
-        answers = iter(selector.select(torch.stack(rows), asks))
+        answers = iter(select(torch.stack(rows), asks))
         for number in live:
             parents = searches[number].advance(list(itertools.islice(answers, len(searches[number].written()))))
             slots[number] = [slots[number][parent] for parent in parents] + slots[number][len(parents) :]
@@ -64,6 +66,12 @@ def run(searches: Sequence[Search], distributions: Sequence[Distribution]) -> li
 
 def decode(options: DecodingOptions, distribution: Distribution) -> Found:
     return run([BeamSearch(options, SPECIAL, CANDIDATES)], [distribution])[0]
+
+
+def read(scores: Tensor, ask: Ask) -> list[Candidate]:
+    """Every candidate of one row."""
+    (answer,) = select(scores[None], [ask])
+    return list(answer.candidates)
 
 
 def greedy_reference(options: DecodingOptions, distribution: Distribution) -> tuple[tuple[int, ...], bool]:
@@ -115,6 +123,7 @@ def test_a_beam_of_one_is_greedy(seed: int, options: DecodingOptions, steps: int
     distribution = random_distribution(seed, 7, steps)
     found = decode(options, distribution)
     assert (found.hypothesis.tokens, found.finish_reason == "stop") == greedy_reference(options, distribution)
+    assert run([GreedySearch(options, SPECIAL, CANDIDATES)], [distribution]) == [found]
 
 
 @given(seeds, st.integers(0, 3), st.floats(-1, 2), st.integers(0, 2))
@@ -176,7 +185,9 @@ def test_a_row_keeps_its_own_options_and_result_in_a_mixed_batch(
     mixed: list[tuple[int, DecodingOptions, int]],
 ) -> None:
     distributions = [random_distribution(seed, 40, steps) for seed, _, steps in mixed]
-    together = run([BeamSearch(options, SPECIAL, CANDIDATES) for _, options, _ in mixed], distributions)
+    kinds = [GreedySearch if options.num_beams == 1 else BeamSearch for _, options, _ in mixed]
+    searches = [kind(options, SPECIAL, CANDIDATES) for kind, (_, options, _) in zip(kinds, mixed, strict=True)]
+    together = run(searches, distributions)
     alone = [decode(options, distribution) for (_, options, _), distribution in zip(mixed, distributions, strict=True)]
     assert together == alone
     for (_, options, _), found in zip(mixed, together, strict=True):
@@ -216,35 +227,45 @@ def test_a_row_whose_tokens_are_all_blocked_is_cut_where_it_stands() -> None:
     def only_two(_: tuple[int, ...]) -> Tensor:
         return torch.tensor([-math.inf, -math.inf, -0.5])
 
-    for beams in (1, 3):
-        found = decode(DecodingOptions(beams, max_length=5, no_repeat_ngram_size=1), only_two)
-        assert (found.hypothesis.tokens, found.finish_reason) == ((2,), "length")
     nothing = Special(start=START, end=END, suppressed=(2,))
-    search = BeamSearch(DecodingOptions(2), nothing, CANDIDATES)
-    search.advance(CandidateSelector(nothing.suppressed, 2).select(only_two(())[None], search.asks()))
-    assert search.found is not None
-    assert search.found.hypothesis.tokens == ()
+    for kind, beams in ((GreedySearch, 1), (BeamSearch, 1), (BeamSearch, 3)):
+        options = DecodingOptions(beams, max_length=5, no_repeat_ngram_size=1)
+        for special, tokens in ((SPECIAL, (2,)), (nothing, ())):
+            (found,) = run([kind(options, special, CANDIDATES)], [only_two])
+            assert (found.hypothesis.tokens, found.finish_reason) == (tokens, "length")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_row_without_a_distribution_is_broken_and_its_neighbours_are_not(bad: float) -> None:
     scores = torch.randn(3, 20).log_softmax(1)
     scores[1, 7] = bad
-    for ask in (Ask(), Ask(4), Ask(banned=(7,)), Ask(wanted=3)):
-        answers = CandidateSelector(SPECIAL.suppressed, 4).select(scores.clone(), [ask] * 3)
+    for ask in (Ask(), Ask(4), Ask(wanted=(3,))):
+        answers = select(scores, [ask] * 3)
         assert [answer.broken for answer in answers] == [False, True, False]
 
 
-@given(st.integers(1, 8), st.integers(0, 2**20), st.integers(1, 3))
+@given(st.sampled_from([1, 2, 5, 16, 63]), seeds, st.integers(1, 1000), st.sampled_from([1, 7, BLOCK, 200, 40 * BLOCK]))
 @settings(deadline=None)
-def test_equal_candidates_come_in_the_order_of_their_columns(beams: int, seed: int, levels: int) -> None:
-    values = torch.randint(-levels, 0, (200,), generator=torch.Generator().manual_seed(seed)).float()
-    values[START] = 0.0
-    expected = sorted(range(1, 200), key=lambda token: (-float(values[token]), token))
-    (answer,) = CandidateSelector(SPECIAL.suppressed, WIDEST).select(values[None], [Ask(2 * beams)])
-    assert [token for token, _ in answer.candidates] == expected[: 2 * beams]
-    (greedy,) = CandidateSelector(SPECIAL.suppressed, WIDEST).select(values[None], [Ask()])
-    assert greedy.candidates == answer.candidates[:1]
+def test_candidates_come_best_first_and_equal_ones_in_the_order_of_their_columns(
+    count: int, seed: int, levels: int, columns: int
+) -> None:
+    values = torch.randint(-levels, 0, (columns,), generator=torch.Generator().manual_seed(seed)).float()
+    values[columns // 2] = -math.inf
+    values[0] = -0.5
+    possible = [(column, value) for column, value in enumerate(values.tolist()) if value > -math.inf]
+    expected = sorted(possible, key=lambda candidate: (-candidate[1], candidate[0]))
+    assert read(values, Ask(count)) == expected
+
+
+@given(
+    seeds,
+    st.lists(st.sampled_from([Ask(), Ask(4), Ask(6), Ask(wanted=(9, 4)), Ask(wanted=())]), min_size=1, max_size=9),
+)
+@settings(deadline=None)
+def test_a_row_is_answered_the_same_whatever_the_others_ask(seed: int, asks: list[Ask]) -> None:
+    rows = torch.randn(len(asks), 4 * BLOCK, generator=torch.Generator().manual_seed(seed)).log_softmax(1)
+    together = [list(answer.candidates) for answer in select(rows, asks)]
+    assert together == [read(row, ask) for row, ask in zip(rows, asks, strict=True)]
 
 
 @given(seeds, st.lists(st.integers(2, 9), min_size=1, max_size=6))

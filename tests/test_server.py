@@ -1,7 +1,10 @@
 """A real process on a real socket: start, stop, and everything in between that only a process can show."""
 
+import contextlib
 import json
 import os
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -18,7 +21,7 @@ from app.__main__ import main
 from app.config import Settings
 from app.errors import ConfigurationError
 from app.main import create_app
-from app.server import listen, serve
+from app.server import MOST_HEADER_BYTES, listen, serve
 from tests.api.waiting import PATIENCE, eventually
 from tests.serving import HOLD
 
@@ -176,6 +179,82 @@ def test_a_body_that_is_too_large_is_refused_while_it_arrives(server: Process) -
         for _ in range(60):  # 3.75 MiB; the limit is 2.4 million bytes
             caller.sendall(chunk)
         assert caller.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"POST /summarize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+ENDLESS = b"x" * (2 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"NONSENSE\r\n\r\n",
+        GET + b"X-Long: " + b"x" * MOST_HEADER_BYTES + b"\r\n\r\n",
+        GET + b"X-Many: x\r\n" * (MOST_HEADER_BYTES // 6) + b"\r\n",
+        b"GET /" + b"x" * MOST_HEADER_BYTES + b" HTTP/1.1\r\n\r\n",
+        GET + b"X-Endless: " + ENDLESS,
+        CHUNKED + b"1\r\n{\r\n0\r\nX-Endless: " + ENDLESS,
+        CHUNKED + b"1\r\n{\r\n0\r\n" + b"X-Many: x\r\n" * (MOST_HEADER_BYTES // 6),
+        b"\r\n" * (1024 * 1024),
+    ],
+    ids=["nonsense", "header", "headers", "url", "endless header", "endless trailer", "trailers", "blank lines"],
+)
+def test_a_head_that_is_wrong_or_too_long_is_400_and_the_connection_closed(server: Process, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as caller:
+        answered = b""
+        with contextlib.suppress(ConnectionError):  # it need not read all of what it refuses
+            caller.sendall(sent)
+            answered = caller.makefile("rb").read()
+    assert answered[:13] in (b"HTTP/1.1 400 ", b"")
+    assert server.get("/livez").status_code == 200
+
+
+def test_a_head_within_its_limit_is_read_piece_by_piece(server: Process) -> None:
+    head = GET + b"X-Long: " + b"x" * (MOST_HEADER_BYTES - 1000) + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as caller:
+        for start in range(0, len(head), 1000):
+            caller.sendall(head[start : start + 1000])
+        assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+
+
+def test_requests_that_come_together_are_answered_in_turn(server: Process) -> None:
+    last = GET.replace(b"/livez", b"/nope") + b"Connection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as caller:
+        caller.sendall((GET + b"\r\n") * 2 + last)
+        answered = caller.makefile("rb").read()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answered) == [b"200", b"200", b"404"]
+
+
+def test_a_request_that_offers_http_2_is_answered_in_http_1(server: Process) -> None:
+    body = b'{"text": "alpha bravo charlie"}'
+    head = b"POST /summarize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 31\r\n"
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as caller:
+        caller.sendall(head + offer + body[:9])
+        caller.sendall(body[9:] + GET + b"Connection: close\r\n\r\n")
+        answered = caller.makefile("rb").read()
+    assert re.findall(rb"HTTP/1.1 (\d+)", answered) == [b"200", b"200"]
+
+
+def test_a_thousand_callers_stay_connected_where_few_files_may_be_open(tmp_path: Path) -> None:
+    callers = 1000
+    few, (soft, hard) = callers // 2, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3 * callers:
+        pytest.skip(f"this machine allows {hard} open files")
+    with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))  # the process inherits it
+        try:
+            server = stack.enter_context(Process(tmp_path))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * callers), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        address = ("127.0.0.1", server.port)
+        connected = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(callers)]
+        for caller in connected:
+            caller.sendall(GET + b"\r\n")
+        assert {caller.recv(12) for caller in connected} == {b"HTTP/1.1 200"}
+        assert server.summarize().status_code == 200
 
 
 def test_without_its_default_model_it_ends_with_one_line_and_a_status() -> None:

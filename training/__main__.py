@@ -14,19 +14,19 @@ from app.models.checkpoint import read_json
 from app.models.lstm.network import NetworkConfig
 from app.models.lstm.tokenizer import Tokenizer
 from app.models.registry import load
-from training.data import read
+from training.data import pack, read
 from training.evaluation import report
 from training.evaluation.run import Plan, evaluate
-from training.export import Card, describe, frequent_tokens
+from training.export import Card, describe, frequent_tokens, refit
 from training.picture import attend, draw
 from training.prepare import prepare, read_all
+from training.relevance import tell, train, with_relevance
 from training.train import Trainer, TrainingConfig
 from training.tune import Log, grid_of, tune
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 MAX_BEAMS = 8
-RELEVANCE_SIZE = 64
 TOKENS_A_PAIR = 128  # longer sources fill a batch with fewer pairs, which bounds its memory
 Data = Annotated[
     list[str],
@@ -73,13 +73,6 @@ def run(
     attention_weight: Annotated[
         float, typer.Option(help="Draw attention to the source's own words: weight of that loss.")
     ] = 0.0,
-    relevance: Annotated[
-        float,
-        typer.Option(help="With --longer: tell what was appended from the story, in the encoder; weight of that loss."),
-    ] = 0.0,
-    sharpen: Annotated[
-        float, typer.Option(help="With --start-from: multiply the attention's scores, so that it is more decided.")
-    ] = 1.0,
     risk: Annotated[
         float, typer.Option(help="Share of the loss that is the measure (ROUGE) itself; to fine-tune with.")
     ] = 0.0,
@@ -122,8 +115,6 @@ def run(
     network = NetworkConfig(counts.vocabulary, embedding, encoder, encoder_layers, decoder, key, dropout)
     if start_from is not None:
         network = replace(NetworkConfig(**read_json(start_from / "config.json")["network"]), dropout=dropout)
-    if relevance:
-        network = replace(network, relevance_size=RELEVANCE_SIZE)
     config = TrainingConfig(
         network,
         epochs=epochs,
@@ -133,8 +124,6 @@ def run(
         warmup_steps=warmup_steps,
         decay_share=decay,
         attention_weight=attention_weight,
-        relevance_weight=relevance,
-        sharpen=sharpen,
         risk_share=risk,
         samples=samples,
         risk_beams=risk_beams,
@@ -157,6 +146,29 @@ def run(
     weights = start_from and start_from / "model.safetensors"
     best = Trainer(folder, config, store / name, card, weights).fit()
     print(f"best validation loss {best:.4f}; the checkpoint is {store / name}, its curve {folder / 'curve.png'}")
+
+
+@app.command(name="relevance")
+def relevance_command(
+    data: Data,
+    valid: Data,
+    name: Name,
+    source: Annotated[Path, typer.Option("--from", help="The checkpoint's folder; all else in it stays as it is.")],
+    store: Store = Path("model_store"),
+    size: Annotated[int, typer.Option(min=32, callback=_whole_vectors)] = 128,
+    steps: int = 3000,
+    learning_rate: float = 3e-3,
+    seed: int = 1,
+) -> None:
+    """Teach a checkpoint where the text that it is to summarize ends, where unrelated ones follow."""
+    model, longest = with_relevance(source, size, seed)
+    tokenizer = Tokenizer.load(source / "tokenizer.json")
+    packed, held_out = (pack(read_all(rows), tokenizer, longest, longest) for rows in (data, valid))
+    for step, loss in train(model, packed, longest=longest, steps=steps, learning_rate=learning_rate, seed=seed):
+        print(f"step {step}/{steps}: {loss:.3f} nats a text", flush=True)
+    refit(model, source, store / name)
+    told = tell(model, held_out, longest=longest, texts=2000, seed=seed)
+    print(f"held out: {told.loss:.3f} nats a text; {told.kept:.1%} kept, {told.passed_over:.1%} passed over")
 
 
 @app.command(name="evaluate")
@@ -233,6 +245,7 @@ def publish_command(
         list[str] | None,
         typer.Option(help="Data sets, as --data of training: every row may write what their summaries often hold."),
     ] = None,
+    sharpen: Annotated[float, typer.Option(help="What the attention's scores are multiplied by.")] = 1.0,
     num_beams: Annotated[int | None, typer.Option(min=1, max=MAX_BEAMS, help="Default, as are the next.")] = None,
     max_length: Annotated[int | None, typer.Option(min=1)] = None,
     min_length: Annotated[int | None, typer.Option(min=0)] = None,
@@ -247,6 +260,7 @@ def publish_command(
         None if card is None else card.read_text(encoding="utf-8"),
         description,
         _frequent_tokens(frequent_in, source) if frequent_in else None,
+        sharpen,
         num_beams=num_beams,
         max_length=max_length,
         min_length=min_length,

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +72,12 @@ def read(spec: str) -> Iterator[Pair]:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Token ids of many pairs, end to end: `ids[starts[i]:starts[i + 1]]` is row i. 16 bits an id.
-
-    story_lengths: how many of a source's tokens are its own; the rest was appended (`lengthen`).
-    """
+    """Token ids of many pairs, end to end: `ids[starts[i]:starts[i + 1]]` is row i. 16 bits an id."""
 
     source_ids: NDArray[np.uint16]
     source_starts: NDArray[np.int64]
     summary_ids: NDArray[np.uint16]
     summary_starts: NDArray[np.int64]
-    story_lengths: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.source_starts) - 1
@@ -131,8 +127,7 @@ def pack(pairs: Iterator[Pair], tokenizer: Tokenizer, max_source: int, max_summa
 
 def end_to_end(sources: list[NDArray[np.uint16]], summaries: list[NDArray[np.uint16]]) -> Packed:
     """Rows, packed."""
-    ids, starts = np.concatenate(sources), _starts(sources)
-    return Packed(ids, starts, np.concatenate(summaries), _starts(summaries), story_lengths=np.diff(starts))
+    return Packed(np.concatenate(sources), _starts(sources), np.concatenate(summaries), _starts(summaries))
 
 
 def lengthen(packed: Packed, share: float, max_source: int, seed: int) -> Packed:
@@ -151,8 +146,7 @@ def lengthen(packed: Packed, share: float, max_source: int, seed: int) -> Packed
             parts.append(sources[random.integers(len(packed))])
             length += len(parts[-1])
         longer[row] = np.concatenate(parts)[:wanted]
-    grown = end_to_end(longer, [packed.summary(row) for row in range(len(packed))])
-    return replace(grown, story_lengths=packed.source_lengths)
+    return end_to_end(longer, [packed.summary(row) for row in range(len(packed))])
 
 
 def _blocks(pairs: Iterator[Pair], size: int) -> Iterator[list[Pair]]:
@@ -172,14 +166,10 @@ def _starts(rows: list[NDArray[np.uint16]]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Shapes: source (B, S), lengths (B,), inputs and targets (B, T); targets are PAD beyond the end token.
-
-    stories (B,): how many of a source's tokens are its own.
-    """
+    """Shapes: source (B, S), lengths (B,), inputs and targets (B, T); targets are PAD beyond the end token."""
 
     source: Tensor
     lengths: Tensor
-    stories: Tensor
     inputs: Tensor
     targets: Tensor
 
@@ -211,18 +201,18 @@ def plan_epoch(packed: Packed, epoch: int, seed: int, batch_pairs: int, batch_to
 
 def collate(packed: Packed, rows: NDArray[np.int64]) -> Batch:
     """The rows as one padded batch."""
-    source = _pad([packed.source(row) for row in rows])
+    source = pad([packed.source(row) for row in rows])
     summaries = [packed.summary(row).astype(np.int64) for row in rows]
     return Batch(
         source,
         torch.from_numpy(packed.source_lengths[rows].copy()),
-        torch.from_numpy(packed.story_lengths[rows].copy()),
-        _pad([np.concatenate([[START], summary]) for summary in summaries]),
-        _pad([np.concatenate([summary, [END]]) for summary in summaries]),
+        pad([np.concatenate([[START], summary]) for summary in summaries]),
+        pad([np.concatenate([summary, [END]]) for summary in summaries]),
     )
 
 
-def _pad(rows: Sequence[NDArray[np.uint16] | NDArray[np.int64]]) -> Tensor:
+def pad(rows: Sequence[NDArray[np.uint16] | NDArray[np.int64]]) -> Tensor:
+    """Rows of token ids as one tensor (B, longest), PAD behind each."""
     padded = np.full((len(rows), max(len(row) for row in rows)), PAD, dtype=np.int64)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row

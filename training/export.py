@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from app.models.base import DecodingOptions, Limits
 from app.models.checkpoint import publish, read_json, verify
@@ -22,6 +22,7 @@ from app.models.lstm.network import Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
 
 FREQUENT_TOKENS = 10_240
+QUERY = "decoder.attention.query.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,7 @@ def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card, frequent: 
     """Write `target` whole or not at all; weights in half precision."""
     with _draft_of(target) as draft:
         _write_frequent(draft, frequent)
-        weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
-        save_file(weights, draft / "model.safetensors")
+        _write_weights(draft, model)
         shutil.copyfile(tokenizer, draft / "tokenizer.json")
         config = {
             "family": "lstm",
@@ -67,29 +67,54 @@ def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card, frequent: 
         _write(draft, config, card.readme)
 
 
+def refit(model: Seq2Seq, source: Path, target: Path) -> None:
+    """The checkpoint `source` as `target`, with this network in place of its own.
+
+    Raises CheckpointError when `source` is not whole.
+    """
+    verify(source)
+    config = read_json(source / "config.json") | {"network": dataclasses.asdict(model.config)}
+    with _draft_of(target) as draft:
+        _write_weights(draft, model)
+        for name in ("tokenizer.json", FREQUENT_FILE):
+            if (source / name).exists():
+                shutil.copyfile(source / name, draft / name)
+        _write(draft, config, (source / "README.md").read_text(encoding="utf-8"))
+
+
 def describe(
     source: Path,
     target: Path,
     readme: str | None = None,
     description: str | None = None,
     frequent: Sequence[int] | None = None,
+    sharpen: float = 1.0,
     **decoding: float | None,
 ) -> None:
     """Publish the checkpoint `source` as `target` (which may be the same) with another card and other defaults.
 
-    What is None stays as it is. Raises CheckpointError when `source` is not whole.
+    What is None stays as it is. sharpen: what the attention's scores are multiplied by, so that it is more decided.
+    Raises CheckpointError when `source` is not whole.
     """
     verify(source)
     config = read_json(source / "config.json")
     config["description"] = config["description"] if description is None else description
     config["decoding"] |= {name: value for name, value in decoding.items() if value is not None}
     with _draft_of(target) as draft:
-        for name in ("model.safetensors", "tokenizer.json", FREQUENT_FILE):
+        weights = load_file(source / "model.safetensors")
+        weights[QUERY] = (weights[QUERY].float() * sharpen).to(weights[QUERY].dtype)
+        save_file(weights, draft / "model.safetensors")
+        for name in ("tokenizer.json", FREQUENT_FILE):
             if (source / name).exists():
                 shutil.copyfile(source / name, draft / name)
         if frequent is not None:
             _write_frequent(draft, frequent)
         _write(draft, config, (source / "README.md").read_text(encoding="utf-8") if readme is None else readme)
+
+
+def _write_weights(draft: Path, model: Seq2Seq) -> None:
+    weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
+    save_file(weights, draft / "model.safetensors")
 
 
 def _write(draft: Path, config: dict[str, Any], readme: str) -> None:

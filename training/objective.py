@@ -26,8 +26,6 @@ class Objective:
 
     attention_weight: every target token that occurs in the source adds that many times the negative logarithm of the
         attention on its occurrences, whether the token is copied or generated; so do the tokens of samples.
-    relevance_weight: that many times the mean cross-entropy of the relevance of source positions is added: those of
-        the story are relevant, those that were appended are not.
     reward, risk_share, samples: that share of the loss is the expected reward's (`training.risk`), with so many
         samples of at most `longest` tokens for each source; or, with `beams`, that of the hypotheses of a beam so wide
         (`training.beam`).
@@ -35,7 +33,6 @@ class Objective:
 
     dtype: torch.dtype
     attention_weight: float = 0.0
-    relevance_weight: float = 0.0
     risk_share: float = 0.0
     samples: int = 0
     beams: int = 0
@@ -50,10 +47,7 @@ class Objective:
         if self.reward is not None:
             risk = self._risk(model, batch, memory, state, generator)
             loss = (1 - self.risk_share) * loss + self.risk_share * risk
-        tokens = int((batch.targets != PAD).sum())
-        if self.relevance_weight:
-            loss = loss + self.relevance_weight * tokens * irrelevance(memory.prior, batch.stories)
-        return loss, likelihood.detach(), tokens
+        return loss, likelihood.detach(), int((batch.targets != PAD).sum())
 
     def likelihood(self, model: Seq2Seq, batch: Batch) -> tuple[Tensor, int]:
         """Summed negative log-likelihood of a batch's targets, and their number."""
@@ -173,16 +167,6 @@ def _groups(targets: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, int, flo
     chosen = decisive(weights, count)
     for rows in chosen[lengths[chosen].argsort()].chunk(_GROUPS):
         yield rows, int(lengths[rows].max()), 1 / count
-
-
-def irrelevance(prior: Tensor, stories: Tensor) -> Tensor:
-    """Mean cross-entropy of relevance, whose log-probability is the prior (B, S): the first `stories` (B,) positions of
-    a row are relevant, the others not; padding, at minus infinity, does not count."""
-    real = prior > -torch.inf
-    own = torch.arange(prior.shape[1], device=prior.device) < stories.unsqueeze(1)
-    relevant, appended = prior[real & own], prior[real & ~own]
-    not_so = torch.log(-torch.expm1(appended.clamp_max(-_LEAST_ATTENTION)))
-    return -(relevant.sum() + not_so.sum()) / real.sum()
 
 
 def _unseen(attention: Tensor) -> Tensor:

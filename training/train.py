@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import Tokenizer
@@ -27,7 +27,6 @@ from training.workers import Workers
 
 PROGRESS = ("step", "pairs", "seconds", "best", "loss_sum", "token_sum")
 FIXED = ("network", "batch_pairs", "batch_tokens", "seed")  # a run cannot go on with others: they decide its batches
-RELEVANCE = "attention.relevance."
 MATRIX_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -39,8 +38,6 @@ class TrainingConfig:
     attention_weight: how much attention is drawn to the target's own words in the source (`Objective`).
     risk_share, samples: part of the loss that is the measure itself; summaries drawn for each source to estimate it.
     risk_beams: width of the beam whose hypotheses are ranked by the measure instead; 0 draws samples.
-    relevance_weight: how much of the loss is telling a source's own tokens from those appended (`Objective`).
-    sharpen: what the attention's scores are multiplied by at the start.
     longer_share: part of the sources that get unrelated text appended, up to `max_source` tokens.
     workers: threads that share a batch, each on one core; 0 is one for each core of a CPU, and one for a GPU.
     """
@@ -55,8 +52,6 @@ class TrainingConfig:
     clip_norm: float = 2.0
     decay_share: float = 1.0
     attention_weight: float = 0.0
-    relevance_weight: float = 0.0
-    sharpen: float = 1.0
     risk_share: float = 0.0
     samples: int = 0
     risk_beams: int = 0
@@ -114,17 +109,6 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
 
 
 @torch.no_grad()
-def start_from(model: Seq2Seq, weights: dict[str, Tensor], sharpen: float) -> None:
-    """Fill a model from a checkpoint of its sizes; what that has not, the relevance of positions, stays as it is.
-
-    Raises RuntimeError when anything else is missing or does not fit.
-    """
-    new = {name: tensor for name, tensor in model.state_dict().items() if RELEVANCE in name}
-    model.load_state_dict(new | weights)
-    model.decoder.attention.query.weight.mul_(sharpen)
-
-
-@torch.no_grad()
 def validate(model: Seq2Seq, batches: Iterable[Batch], objective: Objective) -> float:
     """Loss per token; where the measure itself is trained on, 1 less the mean reward of greedy summaries."""
     model.eval()
@@ -155,20 +139,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = Seq2Seq(config.network)
         if weights is not None:
-            start_from(self.model, load_file(weights), config.sharpen)
+            self.model.load_state_dict(load_file(weights))
         self.model.to(self.device)
         self.workers = Workers(
             self.model, config.workers or (torch.get_num_threads() if self.device.type == "cpu" else 1)
         )
         reward = Reward(Tokenizer.load(run / "tokenizer.json"), card.language) if config.risk_share else None
         self.objective = Objective(
-            self.dtype,
-            config.attention_weight,
-            config.relevance_weight,
-            config.risk_share,
-            config.samples,
-            config.risk_beams,
-            reward=reward,
+            self.dtype, config.attention_weight, config.risk_share, config.samples, config.risk_beams, reward=reward
         )
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True

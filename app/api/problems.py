@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
-from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -66,8 +66,6 @@ def describe(error: BaseException) -> Failure:
     if isinstance(error, RequestError):
         headers = {"Retry-After": str(error.retry_after)} if isinstance(error, OverloadedError) else {}
         return Failure(error.status, error.title, error.slug, error.detail, error.errors, headers)
-    if isinstance(error, RequestValidationError):
-        return describe(invalid(_field_errors(error)))
     if isinstance(error, HTTPException):
         return _of_the_framework(error)
     return Failure(500, "Internal server error", "internal-error", "an unexpected error; the log has its request_id")
@@ -79,6 +77,14 @@ def invalid(errors: tuple[FieldError, ...]) -> InvalidRequestError:
     if len(errors) > len(told):
         told.append(f"and {len(errors) - len(told)} more")
     return InvalidRequestError("; ".join(told), errors)
+
+
+def field_errors(error: ValidationError) -> tuple[FieldError, ...]:
+    """The fields that do not fit a schema, in words for callers."""
+    told = error.errors(include_url=False, include_context=False, include_input=False)
+    return tuple(
+        FieldError(_pointer(each["loc"]), PLAIN_MESSAGES.get(each["type"], each["msg"])) for each in told[:MOST_ERRORS]
+    )
 
 
 def respond(request: Request, error: BaseException) -> Response:
@@ -102,13 +108,6 @@ def printable(name: str) -> str:
     """A caller's own name for something, fit to be told back: short and encodable."""
     shown = name.encode("utf-8", "replace").decode()
     return shown if len(shown) <= LONGEST_NAME else shown[:LONGEST_NAME] + "…"
-
-
-def _field_errors(error: RequestValidationError) -> tuple[FieldError, ...]:
-    return tuple(
-        FieldError(_pointer(each["loc"][1:]), PLAIN_MESSAGES.get(each["type"], each["msg"]))
-        for each in error.errors()[:MOST_ERRORS]
-    )
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:

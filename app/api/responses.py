@@ -14,6 +14,7 @@ from app.models.base import ModelInfo, Span
 from app.schemas import AttentionRequest
 
 JsonObject = dict[str, Any]
+CELLS_AT_ONCE = 100_000  # weights written in one go: a few milliseconds
 
 
 def json_response(content: JsonObject, timing: Timing | None = None) -> Response:
@@ -54,7 +55,7 @@ def attention_json(attention: Attention, language: str, wanted: AttentionRequest
         "coverage": _rounded(aligned.coverage, precision),
     }
     if wanted.format == "dense":
-        content["weights"] = _rounded(aligned.weights, precision)
+        content["weights"] = _written(aligned.weights, precision)
     else:
         content["top"] = [
             [{"source": column, "weight": round(float(weight), precision)} for column, weight in row]
@@ -82,6 +83,13 @@ def model_json(info: ModelInfo) -> JsonObject:
         "device": info.device,
         "card": info.card,
     }
+
+
+def _written(weights: NDArray[np.float32], precision: int) -> list[orjson.Fragment]:
+    """Rows of JSON, several in each fragment: whoever writes keeps the interpreter, and the event loop, waiting."""
+    rows = max(1, CELLS_AT_ONCE // weights.shape[1])
+    blocks = (_rounded(weights[first : first + rows], precision) for first in range(0, len(weights), rows))
+    return [orjson.Fragment(orjson.dumps(block, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]) for block in blocks]
 
 
 def _rounded(values: NDArray[np.float32], precision: int) -> NDArray[np.float64]:

@@ -4,7 +4,6 @@ import asyncio
 from typing import Annotated
 
 from fastapi import Depends
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.api.problems import printable
@@ -26,6 +25,7 @@ class Service:
         self.loading = True
         self.draining = False
         self.failure: str | None = None  # why the default model cannot be served
+        self.turn = asyncio.Lock()  # one text is tokenized on the event loop each time it goes round
         self.large_answers = asyncio.Semaphore(LARGE_ANSWERS_AT_ONCE)
         self._engines: dict[str, Engine] = {}
         self._to_drain: list[Engine] = []
@@ -69,7 +69,8 @@ class Service:
         """Refuse new work at once; return when everything admitted is answered, or when the grace is over."""
         self.draining = True
         engines, self._to_drain = self._to_drain, []
-        drains = (run_in_threadpool(engine.drain, self.settings.drain_seconds) for engine in engines)
+        # Not in the threads that answer: what is answered meanwhile needs those.
+        drains = (asyncio.to_thread(engine.drain, self.settings.drain_seconds) for engine in engines)
         await asyncio.gather(*drains)
 
     def _refused(self, reason: str, retry_after: int) -> DrainingError:
@@ -82,4 +83,8 @@ def service_of(request: Request) -> Service:
     return service
 
 
-ServiceDep = Annotated[Service, Depends(service_of)]
+async def _service(request: Request) -> Service:
+    return service_of(request)  # the framework would call a function that is not async in a thread
+
+
+ServiceDep = Annotated[Service, Depends(_service)]

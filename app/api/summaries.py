@@ -11,6 +11,7 @@ from app.api.record import record_of
 from app.api.requests import admissible, check_count, check_text, decoding_options, in_place, timeout_seconds
 from app.api.responses import JsonObject, attention_json, failure_json, json_response, summary_json
 from app.api.service import Service, ServiceDep
+from app.api.threads import by_size
 from app.api.work import Result, summarize, summarize_all
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest
@@ -19,6 +20,8 @@ from app.examples import ATTENTION_OF_GIVEN_SUMMARY, ATTENTION_REQUEST, BATCH_RE
 from app.schemas import AttentionRequest, AttentionResponse, BatchRequest, BatchResponse, SummarizeRequest
 from app.schemas import Summary as SummarySchema
 
+CHECKED_AT_ONCE = 200_000  # characters: a fraction of a millisecond
+WRITTEN_AT_ONCE = 128  # summaries: a millisecond
 WORK_ERRORS = errors(400, 404, 405, 413, 415, 422, 500, 503, 504)
 router = APIRouter(route_class=StrictRoute, tags=["Summaries"], responses=WORK_ERRORS)
 batch_router = APIRouter(route_class=BatchRoute, tags=["Summaries"], responses=WORK_ERRORS)
@@ -57,11 +60,12 @@ async def summarize_batch(body: BatchRequest, request: Request, service: Service
     A batch that does not fit in the queue is refused whole."""
     check_count(body.texts, service.settings)
     engine = service.engine(body.model)
-    works = _batch_work(body, engine, service)
+    length = sum(map(len, body.texts))
+    works = await by_size(length, CHECKED_AT_ONCE, lambda: _batch_work(body, engine, service))
     admitted = [work for work in works if isinstance(work, SummaryRequest)]
     answered = iter(await summarize_all(request, engine, admitted))
     results = [work if isinstance(work, RequestError) else next(answered) for work in works]
-    return await run_in_threadpool(_batch_response, results, request)
+    return await by_size(len(results), WRITTEN_AT_ONCE, lambda: _batch_response(results, request))
 
 
 @router.post(

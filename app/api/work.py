@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from app.api.record import record_of
+from app.api.service import Service, service_of
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest
 from app.errors import DeadlineExceededError
 
 Result = Summary | BaseException
+TOKENIZED_AT_ONCE = 2000  # characters: a millisecond
 MARGIN_SECONDS = 1.0  # the engine tells of a deadline itself, between two steps; beyond this it hangs
 
 
@@ -34,18 +36,51 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
     end = time.monotonic() + timeout + MARGIN_SECONDS
     record = record_of(request)
     record.texts, record.characters = len(work), sum(len(each.text) for each in work)
-    futures = await run_in_threadpool(engine.submit, work)  # tokenizing takes a while
-    answers = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+    futures = await _submit(service_of(request), engine, work)
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()  # all are answered, the caller has left, or it is too late
+
+    def wake(*_: object) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    _when_all_are_done(futures, lambda: loop.call_soon_threadsafe(wake))
     leaving = asyncio.create_task(_leaving(request))
+    leaving.add_done_callback(wake)
+    late = loop.call_later(end - time.monotonic(), wake)
     try:
-        left = max(0.0, end - time.monotonic())
-        await asyncio.wait((answers, leaving), timeout=left, return_when=asyncio.FIRST_COMPLETED)
-        if leaving.done() and not answers.done():
+        await over
+        if leaving.done() and not all(future.done() for future in futures):
             raise ClientDisconnect
         return [_result(future, timeout) for future in futures]
     finally:
+        late.cancel()
         leaving.cancel()
         _cancel(futures)
+
+
+async def _submit(service: Service, engine: Engine, work: Sequence[SummaryRequest]) -> list[Future[Summary]]:
+    """Tokenizing a long text would block the event loop, and so would many short ones that come together."""
+    if sum(len(each.text) + len(each.given or "") for each in work) > TOKENIZED_AT_ONCE:
+        return await run_in_threadpool(engine.submit, work)
+    async with service.turn:
+        await asyncio.sleep(0)
+        return engine.submit(work)
+
+
+def _when_all_are_done(futures: Sequence[Future[Summary]], tell: Callable[[], object]) -> None:
+    """Once or twice, and from any thread."""
+    pending = list(futures)
+
+    def count(_: object) -> None:
+        pending.pop()
+        if not pending:
+            tell()
+
+    for future in futures:
+        future.add_done_callback(count)
+    if not futures:
+        tell()
 
 
 def _result(future: Future[Summary], timeout: float) -> Result:

@@ -13,6 +13,7 @@ LONGEST_LENGTH_PENALTY = 10.0  # beyond it, a length to this power leaves the ra
 # Weights of one answer: 64 MB as float32. Rounded in double precision and written as JSON they take several times as
 # much for a moment, about 400 MB in all.
 MAX_ATTENTION_CELLS = 16_000_000
+LONGEST_CUT = 64  # tokens of a word that are kept beyond the edge where it is cut
 
 
 def plan(model: Seq2SeqModel, request: SummaryRequest, max_rows: int) -> Plan:
@@ -31,7 +32,19 @@ def plan(model: Seq2SeqModel, request: SummaryRequest, max_rows: int) -> Plan:
             "The attention of this text over all its parts would be too large; send it in several requests.",
             (FieldError("/text", f"has {len(source.ids)} tokens in {len(parts)} parts, too many for attention"),),
         )
-    return Plan(request, source, parts, given)
+    needed = _needed(source, parts[-1].stop)
+    return Plan(request, needed, parts, given, left_out=len(source.ids) - len(needed.ids))
+
+
+def _needed(source: Tokens, used: int) -> Tokens:
+    """What is kept of a source whose first `used` tokens are read: a long document should hold little while it waits.
+
+    The word at the edge is kept whole, for it may be a number, and those are written whole.
+    """
+    count, end = len(source.ids), used
+    while end < min(count, used + LONGEST_CUT) and source.spans[end].start <= source.spans[end - 1].end:
+        end += 1
+    return source if end == count else source.head(end)
 
 
 def _parts(source: Tokens, request: SummaryRequest, info: ModelInfo) -> tuple[range, ...]:

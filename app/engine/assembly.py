@@ -34,6 +34,8 @@ def assemble(model: Seq2SeqModel, plan: Plan, outcomes: Sequence[Decoded], submi
 
 def join_pieces(pieces: Sequence[Tokens]) -> tuple[Tokens, list[Span]]:
     """The pieces as one text, with one separator between any two that are not empty, and the span of each piece."""
+    if len(pieces) == 1:
+        return pieces[0], [Span(0, len(pieces[0].text))]
     text = ""
     ids: list[int] = []
     token_spans: list[Span] = []
@@ -50,7 +52,7 @@ def join_pieces(pieces: Sequence[Tokens]) -> tuple[Tokens, list[Span]]:
 
 def source_use(plan: Plan) -> SourceUse:
     """How much of the source was read."""
-    characters, tokens, used = len(plan.request.text), len(plan.source.ids), plan.parts[-1].stop
+    characters, tokens, used = len(plan.request.text), plan.tokens, plan.parts[-1].stop
     used_characters = characters if used == tokens else plan.source.spans[used - 1].end
     return SourceUse(characters, tokens, used_characters, used)
 

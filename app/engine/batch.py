@@ -9,15 +9,14 @@ Where the device encodes beside the decoder, live rows step on meanwhile, and ne
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from app.engine.job import Decoded, Job
 from app.engine.observer import EngineObserver
 from app.engine.scheduler import passes
-from app.engine.trail import AttentionTrail
+from app.engine.trail import AttentionTrail, keep
 from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
-from app.search import BeamSearch, CandidateSelector, ForcedDecoding, Found, Search
+from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, select
 
 # What a job came to: its outcome, or None when the model failed on this job alone.
 Outcome = tuple[Job, Decoded | None]
@@ -60,8 +59,6 @@ class RunningBatch:
     ) -> None:
         self._model = model
         self._state = model.open(capacity)
-        shared = Candidates(model.shared)
-        self._selector = CandidateSelector(shared.columns(model.info.special.suppressed), model.info.limits.max_beams)
         self._numerals = numerals
         self._observer = observer
         self._clock = clock
@@ -86,11 +83,17 @@ class RunningBatch:
         if not self._running:
             return []
         started = self._clock()
-        running = list(self._running.values())
-        written = [one.search.written() for one in running]
-        rows = [slot for one, tokens in zip(running, written, strict=True) for slot in one.slots[: len(tokens)]]
-        output = self._state.step(rows, [token for tokens in written for token in tokens])
-        outcomes = self._advance(running, output)
+        rows: list[int] = []
+        tokens: list[int] = []
+        asks: list[Ask] = []
+        live: list[tuple[_Running, slice]] = []  # with its part of these
+        for one in self._running.values():
+            written = one.search.written()
+            live.append((one, slice(len(rows), len(rows) + len(written))))
+            rows += one.slots[: len(written)]
+            tokens += written
+            asks += one.search.asks()
+        outcomes = self._advance(live, self._state.step(rows, tokens), asks)
         self._observer.stepped(len(rows), self._clock() - started)
         return outcomes
 
@@ -113,7 +116,8 @@ class RunningBatch:
             slots = arrived.slots[job]
             self._state.join(slots, memory)
             self._running[job] = self._started(job, slots, memory, arrived.began, seconds)
-        self._observer.encoded(sum(job.tokens for job in jobs), jobs[-1].tokens * len(jobs), seconds)
+        lengths = [job.tokens for job in jobs]
+        self._observer.encoded(sum(lengths), self._model.positions(lengths), seconds)
 
     def _encode(self, jobs: Sequence[Job]) -> dict[Job, Memory]:
         """The memories of all that can be encoded: together, or each on its own when the pass fails."""
@@ -125,22 +129,22 @@ class RunningBatch:
                 return {}
             return {job: memory for one in jobs for job, memory in self._encode([one]).items()}
 
-    def _advance(self, running: Sequence[_Running], output: StepOutput) -> list[Outcome]:
+    def _advance(
+        self, live: Sequence[tuple[_Running, slice]], output: StepOutput, asks: Sequence[Ask]
+    ) -> list[Outcome]:
         """Hand every search the answers for its own rows, and move rows to where their hypotheses went."""
-        asks = [one.search.asks() for one in running]
-        answers = self._selector.select(output.log_probabilities, list(chain.from_iterable(asks)))
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
-        position = 0
-        for one, own in zip(running, asks, strict=True):
-            rows = slice(position, position + len(own))
-            position += len(own)
-            if any(answer.broken for answer in answers[rows]):
+        answers = select(output.log_probabilities, asks)
+        kept = keep(output) if any(one.trail for one, _ in live) else output
+        for one, rows in live:
+            own = answers[rows]
+            if any(answer.broken for answer in own):
                 over.append((one.job, None))
                 continue
             if one.trail:
-                one.trail.record(output, rows)
-            parents = one.search.advance(answers[rows])
+                one.trail.record(kept, rows)
+            parents = one.search.advance(own)
             moved += [(one.slots[row], one.slots[parent]) for row, parent in enumerate(parents) if row != parent]
             self._tell_first_token(one.job)
             if one.search.found:
@@ -176,7 +180,7 @@ class RunningBatch:
         options, special = job.ticket.plan.request.options, self._model.info.special
         if job.given:
             return ForcedDecoding(job.given.ids, special, candidates)
-        if not options.numbers_from_source:
-            return BeamSearch(options, special, candidates)
-        numbers = self._numerals.numbers(job.ticket.plan.source.ids, job.part)
-        return BeamSearch(options, special, candidates, SourceNumbers(self._numerals, numbers, candidates))
+        plan = job.ticket.plan
+        numbers = SourceNumbers(self._numerals, plan.source.ids, job.part) if options.numbers_from_source else None
+        search = GreedySearch if options.num_beams == 1 else BeamSearch
+        return search(options, special, candidates, numbers)

@@ -12,14 +12,16 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from math import inf
 from typing import Self
 
 from app.engine.admission import plan
+from app.engine.costs import Load
 from app.engine.job import Ticket
 from app.engine.observer import EngineObserver
 from app.engine.request import Summary, SummaryRequest
 from app.engine.worker import Worker
-from app.errors import DrainingError, ModelFailedError, OverloadedError, RequestError, TooLargeError
+from app.errors import ModelFailedError, OverloadedError, RequestError, TooLargeError
 from app.models.base import ModelInfo, Seq2SeqModel
 
 MOST_THREADS = 8  # they share one interpreter
@@ -37,18 +39,24 @@ class Engine:
         *,
         max_rows: int,
         max_queue: int,
+        max_queue_tokens: float = inf,
+        max_queue_rows: float = inf,
+        max_queue_bytes: float = inf,
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         threads: int = 1,
     ) -> None:
-        """threads: that run the model, each with an equal share of the rows; one where there is a GPU."""
+        """max_queue: texts that may wait, and what they may come to in source tokens, decoder rows and bytes.
+        threads: that run the model, each with an equal share of the rows; one where there is a GPU.
+        """
         if max_rows < threads or threads < 1 or max_queue < 1:
             raise ValueError("an engine needs at least one row for each thread and room for one text")
         self._model = model
         self._most_beams = max_rows // threads
         self._observer = observer or EngineObserver()
         self._clock = clock
-        self._worker = Worker(model, max_rows, max_queue, self._observer, clock, threads)
+        limits = Load(max_queue, max_queue_tokens, max_queue_rows, max_queue_bytes)
+        self._worker = Worker(model, max_rows, limits, self._observer, clock, threads)
 
     @property
     def info(self) -> ModelInfo:
@@ -72,21 +80,20 @@ class Engine:
         self.drain(grace=0.0)
 
     def submit(self, requests: Sequence[SummaryRequest]) -> list[Future[Summary]]:
-        """Tokenize and admit all of these texts, or none: OverloadedError, DrainingError, TooLargeError.
+        """Tokenize and admit all of these texts, or none: OverloadedError and those below it, TooLargeError.
 
         A text that is wrong on its own does not raise: its future holds the RequestError. Cancelling a future frees its
         rows within one step. Tokenizing takes time: call from a thread.
         """
         submitted = self._clock()
         try:
-            self._worker.check_room(len(requests))
+            if requests:
+                self._worker.check_room(len(requests), min(request.timeout for request in requests))
             planned = [self._plan(request, submitted) for request in requests]
             self._worker.admit([ticket for ticket in planned if isinstance(ticket, Ticket)])
-        except OverloadedError as error:
-            self._tell_refused("draining" if isinstance(error, DrainingError) else "queue_full", len(requests))
-            raise
-        except TooLargeError:
-            self._tell_refused("too_large", len(requests))
+        except (OverloadedError, TooLargeError) as error:
+            for _ in requests:
+                self._observer.refused(error.reason)
             raise
         return [entry.future if isinstance(entry, Ticket) else _failed(entry) for entry in planned]
 
@@ -109,10 +116,6 @@ class Engine:
         except Exception as error:  # a tokenizer's failure belongs to its text alone
             logger.error("a text could not be tokenized: %s", type(error).__name__)
             return ModelFailedError("The model failed on this text; other texts are not affected.")
-
-    def _tell_refused(self, reason: str, texts: int) -> None:
-        for _ in range(texts):
-            self._observer.refused(reason)
 
 
 def threads_for(info: ModelInfo, max_rows: int) -> int:

@@ -1,7 +1,8 @@
 """What the worker runs and gives back: a ticket for each text, a job for each part of it that is decoded on its own."""
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -13,15 +14,32 @@ from app.errors import RequestError
 from app.models.base import Tokens
 from app.search import Found
 
+BYTES_PER_TOKEN = 160  # its id, its span and its places in tuples, as measured
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A valid request, tokenized. `parts` are the ranges of the source's tokens that are decoded, one job each."""
+    """A valid request, tokenized.
+
+    `parts` are the ranges of the source's tokens that are decoded, one job each. Of the tokens after them, `source`
+    lacks the last `left_out`.
+    """
 
     request: SummaryRequest
     source: Tokens
     parts: tuple[range, ...]
     given: Tokens | None = None
+    left_out: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole text."""
+        return len(self.source.ids) + self.left_out
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it holds, about."""
+        return sys.getsizeof(self.request.text) + BYTES_PER_TOKEN * len(self.source.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,15 @@ class Ticket:
     def closed(self) -> bool:
         """Answered, failed or cancelled: its jobs have nothing more to do."""
         return self.future.done()
+
+    def when_given_up(self, tell: Callable[[Sequence["Job"]], None]) -> None:
+        """Calls back, from any thread, once the ticket is closed without an answer: cancelled or failed."""
+
+        def closed(future: Future[Summary]) -> None:
+            if future.cancelled() or future.exception():
+                tell(self.jobs)
+
+        self.future.add_done_callback(closed)
 
     def answer(self, summary: Summary) -> None:
         if self._settle():
@@ -104,6 +131,15 @@ class Job:
     @property
     def tokens(self) -> int:
         return len(self.source)
+
+    @property
+    def bytes(self) -> int:
+        return self.ticket.plan.bytes // len(self.ticket.plan.parts)
+
+    @property
+    def most_steps(self) -> int:
+        """The tokens that it may write, and the end."""
+        return 1 + (len(self.given.ids) if self.given else self.ticket.plan.request.options.max_length)
 
     @property
     def deadline(self) -> float:

@@ -1,7 +1,12 @@
-"""Who joins the running batch, and when. Pure policy: no torch, no threads, no clock of its own.
+"""Who is admitted, who joins the running batch, and when. Pure policy: no torch, no threads, no clock of its own.
 
 The rules, all of them:
 
+- The queue is bounded in everything that waiting work costs: texts, source tokens, decoder rows and bytes. Several are
+  admitted together or not at all. Live ones are not counted.
+- What cannot be ready in time is refused on arrival: where others wait, and their work and then its own take longer, by
+  the costs measured so far (`costs`), than its deadline leaves. Whoever could have been ready when it came is let go as
+  soon as its own work alone takes longer than its deadline leaves: begun that late, it would only be given up halfway.
 - First come, first served, within bounds. The job that has waited longest goes first, and with it those of like length
   among the next `LOOK_AHEAD`, so that little padding is encoded. A job that needs more rows than are free lets others
   pass. Whoever was overtaken `LOOK_AHEAD` times is overtaken no more: rows that come free are kept for it. So nobody
@@ -14,17 +19,19 @@ The rules, all of them:
   job alone always may join. The rest joins after the next step.
 - Rows are shared out evenly among lanes, one for each thread that runs the model. A job joins a lane that has no more
   rows in use than any other that takes jobs, when that lane next asks, and stays there.
-- `max_queue` bounds the texts that wait; live ones are not counted. Several are admitted together or not at all.
 - Jobs that were live while something broke are suspects. They were admitted once, so no bound applies to them: they run
   again at once in their lane, one group after the other, and nobody else joins it until all are done.
 """
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Generic, Protocol, TypeVar
+
+from app.engine.costs import Costly, Costs, Load
+from app.engine.queue import Waiting, WaitingQueue
+from app.errors import TooLateError
 
 LOOK_AHEAD = 32
 MAX_JOIN_TOKENS = 16_384
@@ -33,16 +40,8 @@ FEWEST_JOIN = 4
 PATIENCE = 4  # steps
 
 
-class Schedulable(Protocol):
+class Schedulable(Costly, Protocol):
     """What the policy has to know of a job. Jobs are told apart by identity."""
-
-    @property
-    def rows(self) -> int:
-        """Decoder rows it needs from joining to leaving."""
-
-    @property
-    def tokens(self) -> int:
-        """Source tokens to encode."""
 
     @property
     def deadline(self) -> float:
@@ -56,22 +55,26 @@ class Schedulable(Protocol):
 JobT = TypeVar("JobT", bound=Schedulable)
 
 
-@dataclass(eq=False, slots=True)
-class _Waiting(Generic[JobT]):
+@dataclass(frozen=True, slots=True)
+class _Live(Generic[JobT]):
     job: JobT
-    overtaken: int = 0
+    rows: list[int]
+    turn: int  # of its lane, in which it joined
 
 
 class _Lane(Generic[JobT]):
-    """The rows of one thread, and who is in them."""
+    """The rows of one thread, and who is in them. It works in turns: some join, then all live rows take a step."""
 
     def __init__(self, rows: range) -> None:
         self.rows = len(rows)
         self.free = list(rows)  # in order, the lowest first
-        self.live: dict[int, tuple[JobT, list[int]]] = {}  # by the job's identity
+        self.live: dict[int, _Live[JobT]] = {}  # by the job's identity
         self.suspects: deque[list[JobT]] = deque()
         self.suspects_live = False
         self.waited = 0  # steps since newcomers could have joined
+        self.turn = 0
+        self.turn_began = 0.0
+        self.joining_tokens = self.stepping_rows = 0  # of this turn
 
     @property
     def used(self) -> int:
@@ -79,7 +82,7 @@ class _Lane(Generic[JobT]):
 
     @property
     def jobs(self) -> list[JobT]:
-        return [job for job, _ in self.live.values()]
+        return [live.job for live in self.live.values()]
 
     @property
     def idle(self) -> bool:
@@ -92,12 +95,14 @@ class _Lane(Generic[JobT]):
 
     def place(self, job: JobT) -> tuple[JobT, list[int]]:
         rows, self.free = self.free[: job.rows], self.free[job.rows :]
-        self.live[id(job)] = job, rows
+        self.live[id(job)] = _Live(job, rows, self.turn)
         return job, rows
 
-    def leave(self, job: JobT) -> None:
-        _, rows = self.live.pop(id(job))
-        self.free = sorted(self.free + rows)
+    def leave(self, job: JobT) -> int:
+        """The number of turns that it took part in."""
+        live = self.live.pop(id(job))
+        self.free = sorted(self.free + live.rows)
+        return self.turn - live.turn + 1
 
 
 class Scheduler(Generic[JobT]):
@@ -106,23 +111,22 @@ class Scheduler(Generic[JobT]):
     def __init__(
         self,
         max_rows: int,
-        max_queue: int,
+        limits: Load,
         max_join_tokens: int = MAX_JOIN_TOKENS,
         lanes: int = 1,
         look_ahead: int = LOOK_AHEAD,
     ) -> None:
-        self.max_queue = max_queue
         self.lane_rows = max_rows // lanes
         self.max_rows = self.lane_rows * lanes
         self._max_join_tokens = max_join_tokens
         self._look_ahead = look_ahead
-        self._waiting: deque[_Waiting[JobT]] = deque()
+        self._queue: WaitingQueue[JobT] = WaitingQueue(limits)
         self._lanes: list[_Lane[JobT]] = [_Lane(range(self.lane_rows)) for _ in range(lanes)]
-        self._rate = ServiceRate()
+        self._costs = Costs()
 
     @property
-    def waiting(self) -> int:
-        return len(self._waiting)
+    def waiting(self) -> Load:
+        return self._queue.load
 
     @property
     def live_rows(self) -> int:
@@ -130,35 +134,54 @@ class Scheduler(Generic[JobT]):
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and all(lane.idle for lane in self._lanes)
+        return not self._queue and all(lane.idle for lane in self._lanes)
 
     def live(self, lane: int = 0) -> list[JobT]:
         return self._lanes[lane].jobs
 
     def has_work(self, lane: int = 0) -> bool:
         """Whether there is anything to do for this lane: work of its own, or some that waits."""
-        return bool(self._waiting) or not self._lanes[lane].idle
+        return bool(self._queue) or not self._lanes[lane].idle
 
     def unfinished(self) -> list[JobT]:
         """Every job admitted and not finished."""
         live = [job for lane in self._lanes for job in lane.jobs]
         suspects = [job for lane in self._lanes for group in lane.suspects for job in group]
-        return [*live, *suspects, *(entry.job for entry in self._waiting)]
+        return [*live, *suspects, *self._queue]
 
-    def admit(self, jobs: Sequence[JobT], now: float) -> bool:
-        """Queue all of these jobs, or none when they do not fit."""
-        if self.waiting + len(jobs) > self.max_queue:
-            return False
-        if self.idle:
-            self._rate.start(now)
-        self._waiting.extend(_Waiting(job) for job in jobs)
-        return True
+    # Admission
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until a newcomer joins, by the measured costs."""
+        return self._costs.together(self.waiting, len(self._lanes))
+
+    def retry_after(self) -> int:
+        """Whole seconds, at least one, until what waits now has probably been served."""
+        return _whole(self.expected_wait)
+
+    def check_room(self, texts: int, timeout: float) -> None:
+        """Raise where not even the least of so many texts, to be answered in `timeout` seconds, would be admitted."""
+        self._queue.check_room(texts, self.retry_after())
+        self._check_time(0.0, timeout)
+
+    def admit(self, jobs: Sequence[JobT], now: float) -> None:
+        """Queue all of these jobs, or none: OverloadedError, TooLateError, or TooLargeError if they can never fit."""
+        self._queue.check(Load.of(jobs), self.retry_after())
+        alone = [self._costs.alone(job) for job in jobs]
+        for job, seconds in zip(jobs, alone, strict=True):
+            self._check_time(seconds, job.deadline - now)
+        for job, seconds in zip(jobs, alone, strict=True):
+            latest = job.deadline - seconds
+            self._queue.append(job, latest if latest > now else job.deadline)
+
+    def abandon(self, jobs: Iterable[JobT]) -> None:
+        """Nobody waits for these any more: they are withdrawn next, if they still wait. From any thread."""
+        self._queue.abandon(jobs)
 
     def withdraw(self, now: float) -> list[JobT]:
-        """Take out of the queue, and return, whatever is abandoned or late. Live jobs leave by `leave`."""
-        gone = [entry.job for entry in self._waiting if is_gone(entry.job, now)]
-        if gone:
-            self._waiting = deque(entry for entry in self._waiting if not is_gone(entry.job, now))
+        """Take out of the queue, and return, whatever is abandoned or hopelessly late. Live jobs leave by `leave`."""
+        gone = self._queue.withdraw(now)
         for lane in self._lanes:
             for group in lane.suspects:
                 gone += [job for job in group if is_gone(job, now)]
@@ -166,22 +189,39 @@ class Scheduler(Generic[JobT]):
             lane.suspects = deque(group for group in lane.suspects if group)
         return gone
 
-    def join(self, lane: int = 0) -> list[tuple[JobT, list[int]]]:
-        """The jobs that join a lane now, each with its rows, which are numbered from 0 in every lane."""
+    def _check_time(self, seconds: float, left: float) -> None:
+        needed = self.expected_wait + seconds
+        if self._queue and needed > left > 0:
+            detail = f"This would be ready in about {needed:.1f} s, and is wanted in {left:.1f} s."
+            raise TooLateError(detail, _whole(needed - left))
+
+    # Turns
+
+    def join(self, now: float, lane: int = 0) -> list[tuple[JobT, list[int]]]:
+        """Begin a turn of a lane: who joins it, each with its rows, which are numbered from 0 in every lane."""
         own = self._lanes[lane]
-        if own.suspects_live and own.live:
-            return []
-        own.suspects_live = bool(own.suspects)
-        jobs = own.suspects.popleft() if own.suspects else self._choose(own)
-        return [own.place(job) for job in jobs]
+        jobs = self._joining(own)
+        placed = [own.place(job) for job in jobs]
+        own.turn_began = now
+        own.joining_tokens, own.stepping_rows = sum(job.tokens for job in jobs), own.used
+        return placed
 
-    def leave(self, job: JobT, lane: int = 0) -> None:
+    def turned(self, encode_seconds: float, now: float, lane: int = 0) -> None:
+        """A turn of a lane is over, and so much of it was encoding: what costs are measured by."""
+        own = self._lanes[lane]
+        own.turn += 1
+        if not own.stepping_rows:
+            return
+        full = bool(self._queue)
+        self._costs.stepped(own.stepping_rows, now - own.turn_began - encode_seconds, full)
+        if own.joining_tokens and full:
+            self._costs.encoded(own.joining_tokens, encode_seconds)
+
+    def leave(self, job: JobT, lane: int = 0, *, answered: bool = False) -> None:
         """Free a live job's rows."""
-        self._lanes[lane].leave(job)
-
-    def served(self, jobs: int, now: float) -> None:
-        """These were answered: what `retry_after` is measured by."""
-        self._rate.record(jobs, now)
+        turns = self._lanes[lane].leave(job)
+        if answered:
+            self._costs.answered(job.rows, turns)
 
     def isolate(self, lane: int = 0) -> list[JobT]:
         """Something broke: every live job of the lane leaves, to run again with half of the others.
@@ -190,6 +230,7 @@ class Scheduler(Generic[JobT]):
         """
         own = self._lanes[lane]
         suspects = own.jobs
+        own.stepping_rows = 0
         for job in suspects:
             own.leave(job)
         if len(suspects) < 2:
@@ -198,17 +239,19 @@ class Scheduler(Generic[JobT]):
         own.suspects.extendleft([suspects[middle:], suspects[:middle]])
         return []
 
-    def retry_after(self) -> int:
-        """Whole seconds, at least one, until what waits now has probably been served."""
-        return max(1, math.ceil(self.waiting * self._rate.seconds_per_job))
+    def _joining(self, lane: _Lane[JobT]) -> list[JobT]:
+        if lane.suspects_live and lane.live:
+            return []
+        lane.suspects_live = bool(lane.suspects)
+        return lane.suspects.popleft() if lane.suspects else self._choose(lane)
 
     def _choose(self, lane: _Lane[JobT]) -> list[JobT]:
         """Apply the first rules and take the chosen jobs out of the queue."""
-        if not self._waiting or not lane.free or self._holds_back(lane):
+        if not self._queue or not lane.free or self._holds_back(lane):
             return []
         lane.waited = 0
-        window = list(islice(self._waiting, max(len(lane.free), self._look_ahead + 1)))
-        chosen: dict[int, _Waiting[JobT]] = {}
+        window = self._queue.first(max(len(lane.free), self._look_ahead + 1))
+        chosen: dict[int, Waiting[JobT]] = {}
         free, longest = len(lane.free), 0
         most_free = max((len(other.free) for other in self._lanes if other is not lane and not other.closed), default=0)
         for entry in self._in_turn(window):
@@ -229,10 +272,12 @@ class Scheduler(Generic[JobT]):
                 later -= 1
             else:
                 entry.overtaken += later
-        self._waiting = deque(entry for entry in self._waiting if id(entry) not in chosen)
-        return [entry.job for entry in chosen.values()]
+        jobs = [entry.job for entry in chosen.values()]
+        for job in jobs:
+            self._queue.remove(job)
+        return jobs
 
-    def _in_turn(self, window: Sequence[_Waiting[JobT]]) -> list[_Waiting[JobT]]:
+    def _in_turn(self, window: Sequence[Waiting[JobT]]) -> list[Waiting[JobT]]:
         """Who may join, in this order: the first, those overtaken too often, and the others, most like the first."""
         first, *others = window
         due = [entry for entry in others if entry.overtaken >= self._look_ahead]
@@ -243,8 +288,8 @@ class Scheduler(Generic[JobT]):
         """Whether newcomers wait for more of them."""
         if 2 * lane.used <= lane.rows or lane.waited + 1 >= PATIENCE:
             return False
-        needed = sum(entry.job.rows for entry in islice(self._waiting, FEWEST_JOIN))
-        if len(self._waiting) >= FEWEST_JOIN and len(lane.free) >= needed:
+        first = self._queue.first(FEWEST_JOIN)
+        if len(first) == FEWEST_JOIN and len(lane.free) >= sum(entry.job.rows for entry in first):
             return False
         lane.waited += 1
         return True
@@ -256,27 +301,10 @@ def passes(jobs: Sequence[JobT]) -> list[list[JobT]]:
     return [ordered[start : start + PASS_JOBS] for start in range(0, len(ordered), PASS_JOBS)]
 
 
-class ServiceRate:
-    """Seconds from one answer to the next while there is work: a mean that forgets slowly."""
-
-    WEIGHT = 0.1
-
-    def __init__(self) -> None:
-        self.seconds_per_job = 0.0
-        self._last = 0.0
-
-    def start(self, now: float) -> None:
-        """Work begins after a rest, which is not counted."""
-        self._last = now
-
-    def record(self, jobs: int, now: float) -> None:
-        """`jobs` were answered at this moment."""
-        measured = (now - self._last) / jobs
-        weight = 1.0 - (1.0 - self.WEIGHT) ** jobs if self.seconds_per_job else 1.0
-        self.seconds_per_job += weight * (measured - self.seconds_per_job)
-        self._last = now
-
-
 def is_gone(job: Schedulable, now: float) -> bool:
     """Whether nobody wants this job's answer any more."""
     return job.abandoned or now >= job.deadline
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))

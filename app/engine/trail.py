@@ -1,6 +1,7 @@
 """The attention that was used while a source was decoded, kept until its winning hypothesis is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,6 +10,12 @@ from torch import Tensor
 
 from app.models.base import StepOutput
 from app.search import Hypothesis
+
+
+def keep(output: StepOutput) -> StepOutput:
+    """A step whose attention stays as it is: one copy for all who ask for theirs."""
+    copied = None if output.copied is None else output.copied.clone()
+    return replace(output, attention=output.attention.clone(), copied=copied)
 
 
 class AttentionTrail:
@@ -20,10 +27,10 @@ class AttentionTrail:
         self._gates: list[Tensor] = []  # (hypotheses,) each; none without a copy mechanism
 
     def record(self, output: StepOutput, rows: slice) -> None:
-        """Keep the part of a step that belongs to this source."""
-        self._weights.append(output.attention[rows, : len(self._source)].clone())
+        """Remember the part of a kept step that belongs to this source."""
+        self._weights.append(output.attention[rows, : len(self._source)])
         if output.copied is not None:
-            self._gates.append(output.copied[rows].clone())
+            self._gates.append(output.copied[rows])
 
     def follow(self, winner: Hypothesis) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """(summary, source) weights and (summary,) copied shares of the hypothesis, along the rows that wrote it."""

@@ -15,16 +15,18 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
 from app.engine.assembly import assemble
 from app.engine.batch import Outcome, RunningBatch
+from app.engine.costs import Load
 from app.engine.job import Decoded, Job, Ticket
 from app.engine.observer import EngineObserver
 from app.engine.scheduler import Scheduler, is_gone
-from app.errors import DeadlineExceededError, DrainingError, ModelFailedError, OverloadedError, TooLargeError
+from app.errors import DeadlineExceededError, DrainingError, ModelFailedError
 from app.models.base import Seq2SeqModel
 from app.numerals import Numerals
 
@@ -42,7 +44,7 @@ class Worker:
         self,
         model: Seq2SeqModel,
         max_rows: int,
-        max_queue: int,
+        limits: Load,
         observer: EngineObserver,
         clock: Callable[[], float],
         threads: int = 1,
@@ -51,7 +53,7 @@ class Worker:
         self._numerals = Numerals(model.pieces)
         self._observer = observer
         self._clock = clock
-        self._scheduler: Scheduler[Job] = Scheduler(max_rows, max_queue, lanes=threads)
+        self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads)
         self._changed = threading.Condition()  # guards everything below, and the scheduler
         self._outboxes: list[deque[Outcome]] = [deque() for _ in range(threads)]  # jobs that have left, to be answered
         self._threads: list[threading.Thread] = []
@@ -80,34 +82,35 @@ class Worker:
                 state = "stopping" if self._draining else "not running"
                 raise DrainingError(f"The service is {state}; send this again.", self._scheduler.retry_after())
 
-    def check_room(self, texts: int) -> None:
-        """Raise unless new work is accepted and the queue has room for some of it: before anything is tokenized."""
-        with self._changed:
+    def check_room(self, texts: int, timeout: float) -> None:
+        """Raise where not even one of so many texts can be admitted now: before anything is tokenized."""
+        with self._withdrawing():
             self.check_accepting()
-            if not texts or self._scheduler.waiting < self._scheduler.max_queue:
-                return
-            gone = self._scheduler.withdraw(self._clock())
-            waiting, retry_after = self._scheduler.waiting, self._scheduler.retry_after()
-        self._expire(gone, admitted=False)
-        if waiting >= self._scheduler.max_queue:
-            self._refuse(texts, waiting, retry_after)
+            self._scheduler.check_room(texts, timeout)
 
     def admit(self, tickets: Sequence[Ticket]) -> None:
         """Queue all of these tickets, or raise and queue none."""
-        jobs = [job for ticket in tickets for job in ticket.jobs]
-        with self._changed:
+        with self._withdrawing() as now:
             self.check_accepting()
-            now = self._clock()
-            gone = self._scheduler.withdraw(now)
             if self._idle:
                 self._beats = [now] * len(self._beats)
-            admitted = self._scheduler.admit(jobs, now)
-            waiting, retry_after = self._scheduler.waiting, self._scheduler.retry_after()
+            self._scheduler.admit([job for ticket in tickets for job in ticket.jobs], now)
             self._changed.notify_all()
-            self._observer.queue_changed(waiting)
-        self._expire(gone, admitted=False)
-        if not admitted:
-            self._refuse(len(jobs), waiting, retry_after)
+            self._tell_changes()
+        for ticket in tickets:
+            ticket.when_given_up(self._scheduler.abandon)
+
+    @contextmanager
+    def _withdrawing(self) -> Iterator[float]:
+        """The moment, under the lock, when those who left or are late have made room. They are told afterwards."""
+        gone: list[Job] = []
+        try:
+            with self._changed:
+                now = self._clock()
+                gone += self._scheduler.withdraw(now)
+                yield now
+        finally:
+            self._expire(gone, admitted=False)
 
     def retry_after(self) -> int:
         """Whole seconds until what waits now has probably been served."""
@@ -146,14 +149,6 @@ class Worker:
     def _idle(self) -> bool:
         return self._scheduler.idle and not any(self._outboxes)
 
-    def _refuse(self, texts: int, waiting: int, retry_after: int) -> None:
-        limit = self._scheduler.max_queue
-        if texts > limit:
-            raise TooLargeError(
-                f"{texts} texts, parts of long ones included, never fit the queue of {limit}; send fewer."
-            )
-        raise OverloadedError(f"{waiting} texts wait of at most {limit}, {texts} more do not fit.", retry_after)
-
     # The threads
 
     def _thread(self, lane: int) -> threading.Thread:
@@ -174,9 +169,13 @@ class Worker:
     def _run(self, lane: int) -> None:
         batch = self._new_batch()
         self._deliver(lane)
-        while (newcomers := self._next_newcomers(lane, batch)) is not None:
+        encode_seconds = 0.0  # of the last turn
+        while (newcomers := self._next_newcomers(lane, batch, encode_seconds)) is not None:
+            began = self._clock()
             try:
-                self._finish(lane, batch.join(newcomers))
+                failed = batch.join(newcomers)
+                encode_seconds = self._clock() - began
+                self._finish(lane, failed)
                 self._finish(lane, batch.step())
             except Exception as error:
                 _log("a decoder pass failed; its texts run again in smaller groups", error)
@@ -190,12 +189,15 @@ class Worker:
     def _new_batch(self) -> RunningBatch:
         return RunningBatch(self._model, self._numerals, self._scheduler.lane_rows, self._observer, self._clock)
 
-    def _next_newcomers(self, lane: int, batch: RunningBatch) -> list[tuple[Job, list[int]]] | None:
+    def _next_newcomers(
+        self, lane: int, batch: RunningBatch, encode_seconds: float
+    ) -> list[tuple[Job, list[int]]] | None:
         """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
         never_joined: list[Job] = []
         joined: list[Job] = []
         try:
             with self._changed:
+                self._scheduler.turned(encode_seconds, self._clock(), lane)
                 if not self._scheduler.has_work(lane):
                     self._changed.notify_all()  # whoever drains waits for this
                 while not self._scheduler.has_work(lane) and not self._stopping:
@@ -210,7 +212,7 @@ class Worker:
                         batch.drop(job)
                         self._scheduler.leave(job, lane)
                         joined.append(job)
-                newcomers = self._scheduler.join(lane)
+                newcomers = self._scheduler.join(now, lane)
                 self._tell_changes()
                 return newcomers
         finally:
@@ -224,9 +226,8 @@ class Worker:
         with self._changed:
             self._idle_deaths[lane] = 0
             for job, outcome in outcomes:
-                self._scheduler.leave(job, lane)
+                self._scheduler.leave(job, lane, answered=outcome is not None)
                 self._outboxes[lane].append((job, outcome))
-            self._scheduler.served(len(outcomes), self._clock())
             self._tell_changes()
         self._deliver(lane)
 
@@ -259,7 +260,7 @@ class Worker:
         """Settle the tickets of jobs that were let go: their callers left, or their deadlines passed."""
         for job in jobs:
             timeout = job.ticket.plan.request.timeout
-            late = job.ticket.fail(DeadlineExceededError(f"The summary was not ready after {timeout:g} s."))
+            late = job.ticket.fail(DeadlineExceededError(f"The summary could not be ready in {timeout:g} s."))
             if late and not admitted:
                 self._observer.refused("deadline")
 
@@ -292,7 +293,7 @@ class Worker:
             job.ticket.fail(DrainingError("This model does not run any more.", retry_after=1))
 
     def _tell_changes(self) -> None:
-        self._observer.queue_changed(self._scheduler.waiting)
+        self._observer.queue_changed(self._scheduler.waiting, self._scheduler.expected_wait)
         self._observer.rows_changed(self._scheduler.live_rows, self._scheduler.max_rows)
 
 

@@ -217,6 +217,10 @@ class Seq2SeqModel(ABC):
         given: for each source the tokens of a summary that must be among its candidates; none when left out.
         """
 
+    def positions(self, lengths: Sequence[int]) -> int:
+        """Number of source positions that one encoder pass computes for sources of these lengths, padding included."""
+        return len(lengths) * max(lengths)
+
     @abstractmethod
     def open(self, capacity: int) -> DecoderState:
         """An empty state with `capacity` slots."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from app.api.body import parse_json
+from app.api.body import READ_AT_ONCE, parse_json
 from app.config import Settings
 from app.errors import InvalidRequestError, MalformedBodyError
 from tests.api.asgi import exchange
@@ -32,6 +32,11 @@ def test_json_is_read_as_the_standard_library_reads_it(value: object) -> None:
     assert parse_json(json.dumps(value).encode()) == value
 
 
+@given(json_values)
+def test_a_large_body_is_read_like_a_small_one(value: object) -> None:
+    assert parse_json(json.dumps(value).encode().ljust(READ_AT_ONCE + 1)) == value
+
+
 @given(st.binary(max_size=40))
 def test_any_bytes_are_json_or_an_error_of_ours(body: bytes) -> None:
     with contextlib.suppress(MalformedBodyError, InvalidRequestError):
@@ -39,6 +44,7 @@ def test_any_bytes_are_json_or_an_error_of_ours(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize("size", [0, READ_AT_ONCE + 1])
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -55,8 +61,8 @@ def test_any_bytes_are_json_or_an_error_of_ours(body: bytes) -> None:
         (b'{"text": ' + b"1" * 5000 + b"}", "too many digits"),
     ],
 )
-def test_a_body_that_is_not_json_is_400(client: TestClient, path: str, body: bytes, reason: str) -> None:
-    response = post(client, body, path)
+def test_a_body_that_is_not_json_is_400(client: TestClient, path: str, body: bytes, size: int, reason: str) -> None:
+    response = post(client, body.ljust(size), path)
     assert response.status_code == 400
     assert response.json()["error_type"] == "malformed-json"
     assert reason in response.json()["detail"]

@@ -11,6 +11,7 @@ from tests.fakes import UNENCODABLE, FakeModel
 NAMES = (
     "precis_requests_total",
     "precis_request_seconds_bucket",
+    "precis_event_loop_lag_seconds_bucket",
     "precis_queue_texts",
     "precis_live_rows",
     "precis_slot_occupancy",

@@ -10,8 +10,8 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from app import schemas
-from app.api import summaries
+from app import main, schemas
+from app.api import responses, summaries
 from app.api.service import LARGE_ANSWERS_AT_ONCE, Service
 from app.config import Settings
 from app.main import create_app
@@ -256,6 +256,20 @@ def test_a_batch_that_does_not_fit_in_the_queue_is_refused_whole(
     assert all(not _saw(model, word) for word in ("golf", "hotel"))
 
 
+def test_a_batch_is_spread_over_all_threads_of_the_model(
+    settings: Settings, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "threads_for", lambda _info, _rows: 2)
+    many = settings.model_copy(update={"max_rows": 16, "max_batch_texts": 128, "max_queue": 128})
+    model.gate.close()
+    with TestClient(create_app(many, models=[model])) as client, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(batch, client, *[TEXT] * 128)
+        eventually(lambda: len(model.states) == 2 and all(state.occupied for state in model.states))
+        model.gate.open()
+        assert len(answer.result().json()["results"]) == 128
+        assert {len(rows) for rows in model.steps} >= {8}, "rows of a thread that are all in use"
+
+
 # --- /attention ---
 
 
@@ -285,6 +299,16 @@ def test_numbers_are_rounded_to_the_precision(client: TestClient, precision: int
     numbers += [item[name] for item in attention["summary_tokens"] for name in ("log_probability", "copied")]
     assert numbers == [round(number, precision) for number in numbers]
     assert any(number != round(number, precision - 1) for number in numbers)
+
+
+@pytest.mark.parametrize("cells", [1, 13])
+def test_weights_that_are_written_in_several_goes_are_the_same(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, cells: int
+) -> None:
+    whole = attend(client)["attention"]
+    assert len(whole["weights"]) > 2
+    monkeypatch.setattr(responses, "CELLS_AT_ONCE", cells)
+    assert attend(client)["attention"] == whole
 
 
 def test_the_largest_weights_are_those_of_the_whole_matrix(client: TestClient) -> None:

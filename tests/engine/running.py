@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from app.engine.costs import Load
 from app.engine.engine import Engine
 from app.engine.observer import EngineObserver
 from app.engine.request import Summary, SummaryRequest
@@ -34,12 +35,13 @@ class RecordingObserver(EngineObserver):
 
     def __init__(self) -> None:
         self.events: Counter[str] = Counter()
-        self.waiting = 0
+        self.waiting = 0.0
         self.live = 0
         self.tokens = (0, 0)
 
-    def queue_changed(self, texts: int) -> None:
-        self.waiting = texts
+    def queue_changed(self, waiting: Load, expected_wait: float) -> None:
+        assert expected_wait >= 0
+        self.waiting = waiting.texts
 
     def rows_changed(self, live: int, capacity: int) -> None:
         assert 0 <= live <= capacity

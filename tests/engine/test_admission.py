@@ -1,13 +1,14 @@
 """What is wrong with a text is said before it is queued, with a pointer and a way out."""
 
 import math
+import re
 
 import pytest
 
-from app.engine.admission import plan
+from app.engine.admission import LONGEST_CUT, plan
 from app.engine.request import SummaryRequest
 from app.errors import InvalidRequestError, TooLargeError
-from app.models.base import DecodingOptions, Limits
+from app.models.base import DecodingOptions, Limits, Span, Tokens
 from tests.fakes import FakeModel, fake_info
 
 OPTIONS = DecodingOptions(num_beams=2, max_length=8)
@@ -72,3 +73,27 @@ def test_attention_too_large_for_memory_is_refused() -> None:
     with pytest.raises(TooLargeError):
         plan(model, SummaryRequest(text, options, "chunk", attention=True), 8)
     assert plan(model, SummaryRequest(text, options, "chunk"), 8).parts
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("alpha " * 16, 16),
+        ("alpha " * 900, 16),
+        ("alpha " * 15 + "1,000,000 alpha", 24),
+        ("alpha " * 15 + "1" * 900, 16 + LONGEST_CUT),
+    ],
+)
+def test_of_a_text_that_is_cut_no_more_is_kept_than_the_word_at_the_edge(text: str, kept: int) -> None:
+    planned = plan(Characters(), SummaryRequest(text, OPTIONS), 8)
+    whole = Characters().tokenize(text)
+    assert planned.source.ids == whole.ids[:kept]
+    assert (planned.tokens, planned.parts) == (len(whole.ids), (range(16),))
+
+
+class Characters(FakeModel):
+    """Each character of a number is a token."""
+
+    def tokenize(self, text: str) -> Tokens:
+        spans = [Span(*match.span()) for match in re.finditer(r"[0-9,]|[^0-9,\s]+", text)]
+        return Tokens(text, tuple(range(len(spans))), tuple(spans))

@@ -1,5 +1,6 @@
 """Promises of the engine as its callers see them."""
 
+import dataclasses
 import os
 import threading
 from concurrent.futures import Future
@@ -11,9 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.engine.admission import plan
+from app.engine.costs import FEWEST_ANSWERS
 from app.engine.engine import Engine, threads_for
 from app.engine.request import Summary, SummaryRequest, Truncation
-from app.errors import DrainingError, InvalidRequestError, ModelFailedError, OverloadedError, TooLargeError
+from app.errors import (
+    DrainingError,
+    InvalidRequestError,
+    ModelFailedError,
+    OverloadedError,
+    TooLargeError,
+    TooLateError,
+)
 from app.models.base import DecodingOptions, Limits, Span, StepOutput, Tokens
 from tests.engine.running import BEAMS, GREEDY, PATIENCE, Clock, RecordingObserver, alone, assert_same, running
 from tests.fakes import COPY_GATE, END, START, WORDS, FakeModel, Row, distribution, fake_info
@@ -244,6 +254,58 @@ def test_what_a_full_queue_cannot_take_is_refused_before_it_is_tokenized() -> No
         assert model.tokenized == 2
         waiting.cancel()
         assert engine.submit([text]), "a caller who left makes room"
+
+
+HELD = plan(FakeModel(), SummaryRequest("alpha bravo", BEAMS), 8).bytes
+
+
+@pytest.mark.parametrize(
+    ("bound", "name"),
+    [
+        ({"max_queue_tokens": 3}, "source tokens"),
+        ({"max_queue_rows": 3}, "decoder rows"),
+        ({"max_queue_bytes": 2 * HELD - 1}, "bytes"),
+    ],
+)
+def test_what_waits_is_bounded_in_tokens_rows_and_bytes_too(bound: dict[str, float], name: str) -> None:
+    model = FakeModel()
+    model.gate.close()
+    text = SummaryRequest("alpha bravo", BEAMS)
+    engine = Engine(model, max_rows=2, max_queue=9, **bound)  # type: ignore[arg-type]  # one of its bounds
+    engine.start()
+    live = engine.submit([text])
+    model.gate.wait_for_arrival(1)
+    waiting = engine.submit([text])
+    with pytest.raises(OverloadedError, match=name):
+        engine.submit([text])
+    model.gate.open()
+    engine.drain(PATIENCE)
+    assert [future.result(PATIENCE).text for future in live] == [future.result(PATIENCE).text for future in waiting]
+
+
+def test_a_deadline_that_the_measured_costs_cannot_meet_is_refused_before_tokenizing() -> None:
+    model, observer, clock = CountsTokenizing(), RecordingObserver(), Clock()
+    model.before_step = lambda _: setattr(clock, "now", clock.now + 0.5)
+    text = SummaryRequest("alpha bravo", DecodingOptions(1, 3, 3), timeout=1e6)
+    with running(model, max_rows=1, observer=observer, clock=clock) as engine:
+        for future in engine.submit([text] * (FEWEST_ANSWERS + 5)):
+            future.result(PATIENCE)
+        model.gate.close()
+        steps = len(model.steps)
+        engine.submit([text])
+        model.gate.wait_for_arrival(steps + 1)
+        waiting = engine.submit([text] * 4)
+        tokenized = model.tokenized
+        hasty = dataclasses.replace(text, timeout=7.9)  # each takes four steps of 0.5 s
+        with pytest.raises(TooLateError) as refusal:
+            engine.submit([hasty, hasty])
+        assert refusal.value.retry_after >= 1
+        assert model.tokenized == tokenized
+        assert engine.retry_after() == 8
+        model.gate.open()
+        for future in waiting:
+            assert future.result(PATIENCE).text
+    assert observer.events["refused deadline"] == 2
 
 
 def test_an_engine_that_is_not_started_or_drained_refuses_work() -> None:

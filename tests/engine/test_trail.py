@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.trail import AttentionTrail
+from app.engine.trail import AttentionTrail, keep
 from app.models.base import StepOutput
 from app.search import Hypothesis
 
@@ -29,7 +29,7 @@ def test_the_winners_rows_are_followed_through_their_parents() -> None:
 def test_what_is_recorded_does_not_change_with_the_models_buffers() -> None:
     trail = AttentionTrail([5])
     output = step([[1.0]], None)
-    trail.record(output, slice(0, 1))
+    trail.record(keep(output), slice(0, 1))
     output.attention.zero_()
     weights, copied = trail.follow(Hypothesis((5,), (-0.1,), (0,)))
     assert weights.tolist() == [[1.0]]

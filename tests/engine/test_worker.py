@@ -213,6 +213,28 @@ def test_a_caller_who_leaves_during_the_last_step_is_counted() -> None:
     assert observer.events["cancelled"] == 1
 
 
+def test_a_waiting_text_whose_caller_leaves_is_counted_before_its_turn() -> None:
+    model, observer = FakeModel(), RecordingObserver()
+    model.gate.close()
+    with running(model, max_rows=1, observer=observer) as engine:
+        engine.submit([SummaryRequest("alpha", GREEDY)])
+        model.gate.wait_for_arrival(1)
+        _, leaver = engine.submit([SummaryRequest(text, GREEDY) for text in ("bravo", "charlie")])
+        assert leaver.cancel()
+        model.gate.allow(1)
+        model.gate.wait_for_arrival(2)
+        assert (observer.events["cancelled"], observer.waiting) == (1, 1)
+
+
+def test_the_waiting_parts_of_a_text_leave_with_one_that_broke() -> None:
+    model = FakeModel()
+    text = f"{NOT_A_NUMBER} " + "alpha " * 100
+    with running(model, max_rows=1) as engine:
+        (broken,) = engine.submit([SummaryRequest(text, GREEDY, "chunk")])
+        assert isinstance(broken.exception(PATIENCE), ModelFailedError)
+    assert len(model.encodings) == 1
+
+
 def test_all_parts_of_a_text_leave_with_its_caller() -> None:
     model, observer = FakeModel(), RecordingObserver()
     model.gate.close()

@@ -122,9 +122,6 @@ def test_longer_sources_begin_with_their_own_text_and_keep_their_summary(
         assert longer.source(row)[:length].tolist() == packed.source(row).tolist()
         assert len(longer.source(row)) <= max(length, longest)
         assert longer.summary(row).tolist() == packed.summary(row).tolist()
-    batch = collate(longer, np.arange(len(lengths)))
-    assert batch.stories.tolist() == lengths
-    assert batch.lengths.tolist() == longer.source_lengths.tolist()
 
 
 def test_about_the_wanted_share_of_sources_is_longer() -> None:

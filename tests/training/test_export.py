@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from app.errors import CheckpointError
 from app.models.checkpoint import sha256, verify
 from app.models.lstm.tokenizer import END, PAD, START
 from app.models.registry import load
 from tests.models.lstm.checkpoints import FREQUENT, write_checkpoint
-from training.export import describe, frequent_tokens
+from training.export import QUERY, describe, frequent_tokens
 
 
 def test_a_card_and_defaults_can_change_without_the_weights(tmp_path: Path) -> None:
@@ -24,6 +26,14 @@ def test_a_card_and_defaults_can_change_without_the_weights(tmp_path: Path) -> N
     assert after.defaults.num_beams == before.defaults.num_beams
     assert after.description == before.description
     assert after.digest != before.digest == verify(source)
+
+
+def test_attention_can_be_made_more_decided_and_nothing_else_changes(tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "store", "old")
+    describe(source, tmp_path / "store" / "new", sharpen=1.5)
+    old, new = (load_file(tmp_path / "store" / name / "model.safetensors") for name in ("old", "new"))
+    torch.testing.assert_close(new.pop(QUERY), 1.5 * old.pop(QUERY), rtol=1e-3, atol=0)
+    assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
 
 
 def test_a_checkpoint_can_be_described_where_it_stands(tmp_path: Path) -> None:

@@ -1,13 +1,10 @@
 """Each part of the loss does what it is there for."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import softplus
 
-from app.models.lstm.network import INITIAL_RELEVANCE, NetworkConfig, Seq2Seq
+from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import PAD
 from tests.texts import trained_tokenizer
 from training.data import Batch, collate, end_to_end
@@ -51,28 +48,6 @@ def test_attention_is_asked_for_exactly_where_a_target_token_occurs_in_the_sourc
     assert (drawn - plain).item() == pytest.approx(0.5 * expected, rel=1e-4)
     assert plain.item() == likelihood.item()
     assert tokens == int((BATCH.targets != PAD).sum())
-
-
-def test_relevance_is_asked_for_on_the_story_and_refused_to_what_was_appended() -> None:
-    torch.manual_seed(0)
-    model = Seq2Seq(replace(NETWORK, relevance_size=32))
-    batch = replace(BATCH, stories=torch.tensor([3, int(BATCH.lengths[1])]))
-    plain, _, tokens = Objective(torch.float32)(model, batch, generator())
-    asked, _, _ = Objective(torch.float32, relevance_weight=0.5)(model, batch, generator())
-    logit = torch.tensor(INITIAL_RELEVANCE)
-    own, appended = 3 + int(BATCH.lengths[1]), int(BATCH.lengths[0]) - 3
-    expected = (own * softplus(-logit) + appended * softplus(logit)) / (own + appended)
-    assert (asked - plain).item() == pytest.approx(0.5 * tokens * expected.item(), rel=1e-4)
-
-
-def test_it_learns_to_tell_what_was_appended_from_the_story() -> None:
-    model = Seq2Seq(replace(NETWORK, relevance_size=32))
-    batch = replace(BATCH, stories=torch.tensor([3, 2]))
-    learn(model, Objective(torch.float32, relevance_weight=1.0), batch, 120)
-    relevance = model.encode(batch.source, batch.lengths)[0].prior.exp()
-    for row, (story, length) in enumerate(zip(batch.stories.tolist(), batch.lengths.tolist(), strict=True)):
-        assert (relevance[row, :story] > 0.9).all()
-        assert (relevance[row, story:length] < 0.1).all()
 
 
 def learn(model: Seq2Seq, objective: Objective, batch: Batch, steps: int) -> None:

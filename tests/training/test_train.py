@@ -15,7 +15,7 @@ import torch
 from app.models.checkpoint import sha256, verify
 from app.models.lstm.network import NetworkConfig
 from app.models.registry import available, load
-from benchmarks.throughput import server
+from benchmarks.systems import server
 from tests.training.corpus import write_corpus
 from training.prepare import prepare
 from training.train import TrainingConfig, choose_precision, learning_rate

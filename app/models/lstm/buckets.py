@@ -77,26 +77,26 @@ def agreeing(step: FixedStep, shape: Shape, sizes: Sequence[int]) -> list[int]:
     """
     kept = list(sizes)
     for seed in range(ROUNDS):
-        tokens, state, sources = _drawn(step, shape, sizes[-1], seed)
-        same = _computed(step, tokens, state, sources)[: FEWEST_PLACES * shape.queries]
+        tokens, hidden, cell, sources = _drawn(step, shape, sizes[-1], seed)
+        same = _computed(step, tokens, hidden, cell, sources)[: FEWEST_PLACES * shape.queries]
         for size in list(kept):
             lanes = size * shape.queries
-            rows = _computed(step, tokens[:lanes], state[:, :lanes], sources.head(size))
+            rows = _computed(step, tokens[:lanes], hidden[:, :lanes], cell[:, :lanes], sources.head(size))
             if not torch.equal(rows, same.repeat(size // FEWEST_PLACES, 1)):
                 kept.remove(size)
     return kept
 
 
-def _computed(step: FixedStep, tokens: Tensor, state: Tensor, sources: Sources) -> Tensor:
+def _computed(step: FixedStep, tokens: Tensor, hidden: Tensor, cell: Tensor, sources: Sources) -> Tensor:
     """Everything that a step comes to, row by row."""
-    advanced = step(tokens, state, sources)
+    stepped = step(tokens, hidden, cell, sources)
     return torch.cat(
-        [advanced.log_probabilities, advanced.attention, advanced.copied.unsqueeze(1), *advanced.state], dim=1
+        [stepped.log_probabilities, stepped.attention, stepped.copied.unsqueeze(1), *stepped.hidden, *stepped.cell], 1
     )
 
 
-def _drawn(step: FixedStep, shape: Shape, places: int, seed: int) -> tuple[Tensor, Tensor, Sources]:
-    """Tokens, state and sources at random, the same in every eight places."""
+def _drawn(step: FixedStep, shape: Shape, places: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Sources]:
+    """Tokens, hidden and cell states and sources at random, the same in every eight places."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*size: int) -> Tensor:
@@ -105,15 +105,18 @@ def _drawn(step: FixedStep, shape: Shape, places: int, seed: int) -> tuple[Tenso
     def below(limit: int, *size: int) -> Tensor:
         return torch.randint(limit, size, generator=generator).to(step.device)
 
-    times = places // FEWEST_PLACES
+    config, arithmetic, times = step.config, step.arithmetic, places // FEWEST_PLACES
     lanes, sources = FEWEST_PLACES * shape.queries, step.room(FEWEST_PLACES, shape.width)
     for place in range(FEWEST_PLACES):
         length = shape.width * (place + FEWEST_PLACES) // (2 * FEWEST_PLACES)
-        keys, values = normal(length, step.key_size), normal(length, step.value_size)
-        own = below(step.vocabulary_size, length // 2)
+        keys, values = normal(1, length, config.key_size), normal(1, length, 2 * config.encoder_size).tanh()
+        own = below(config.vocabulary_size, length // 2)
         columns = below(step.shared + len(own), length)
-        reading = Reading(keys, values, -normal(length).abs(), columns, own, normal(4, step.decoder_size))
-        step.store(sources, place, reading)
-    state = normal(4, lanes, step.decoder_size).tanh().repeat(1, times, 1)
-    tokens = below(step.vocabulary_size, lanes).repeat(times)
-    return tokens, state, Sources(*(field.repeat(times, *(1,) * (field.dim() - 1)) for field in sources))
+        first = torch.unique(columns, return_inverse=True)[1]  # of equal columns the same
+        asked = arithmetic.take(arithmetic.store(keys, values), 0, length)
+        start = normal(4, config.decoder_size)
+        step.store(sources, place, Reading(asked, -normal(length).abs(), columns, first, own, start))
+    hidden, cell = (normal(2, lanes, config.decoder_size).tanh().repeat(1, times, 1) for _ in range(2))
+    tokens = below(config.vocabulary_size, lanes).repeat(times)
+    repeated = Sources(*(field.repeat(times, *(1,) * (field.dim() - 1)) for field in sources))
+    return tokens, arithmetic.bounded(hidden), cell, repeated

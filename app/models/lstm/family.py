@@ -2,14 +2,14 @@
 
 A result never depends on who shared the batch. Matrix kernels change with the number of rows; so shapes come from a
 small fixed family whose members were measured to be bit-equal row by row (`tests/models/lstm/test_invariance.py`):
-never fewer than four rows, then multiples of eight; source widths in multiples of 128, whatever the others need.
+never fewer than four rows, then multiples of eight; source lengths in multiples of 16, whatever the others need.
 A GPU has its own shapes (`buckets.py`), step (`fixed.py`), memory for rows (`slots.py`) and runner (`graphs.py`).
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from app.errors import CheckpointError, ConfigurationError
 from app.models.base import (
@@ -34,29 +35,23 @@ from app.models.base import (
 )
 from app.models.checkpoint import read_json, verify
 from app.models.lstm import network
+from app.models.lstm.arithmetic import Arithmetic, Asked, Int8Arithmetic, padded_rows
 from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.fixed import FixedStep
 from app.models.lstm.graphs import CudaRunner, Runner
 from app.models.lstm.slots import FixedState
-from app.models.lstm.step import Arithmetic, Group, Places, Reading, Step
+from app.models.lstm.step import RaggedStep, Reading, Run, Sources
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 from app.models.transfer import upload
 
 PRECISIONS = {
     "float32": Arithmetic(torch.float32),
     "bfloat16": Arithmetic(torch.bfloat16),
-    "int8": Arithmetic(torch.bfloat16, int8=True),
+    "int8": Int8Arithmetic(),
 }
-FEWEST_ROWS = 4
-ROW_STEP = 8
 LENGTH_STEP = 16
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 FREQUENT_FILE = "frequent.json"  # optional: ids of the tokens that every summary can be written with
-
-
-def padded_rows(count: int) -> int:
-    """Number of rows that are computed for `count` of them: 4, 8, 16, 24, …"""
-    return FEWEST_ROWS if count <= FEWEST_ROWS else -(-count // ROW_STEP) * ROW_STEP
 
 
 def padded_length(length: int) -> int:
@@ -70,56 +65,51 @@ class LSTMMemory(Memory):
 
     reading: Reading
     candidates: Candidates
+    source_tokens: int
     encoded: torch.cuda.Event | None = None  # on a GPU, whose streams do not wait for one another
 
     @property
     def ready(self) -> bool:
         return self.encoded is None or bool(self.encoded.query())  # type: ignore[no-untyped-call]
 
-    @property
-    def source_tokens(self) -> int:
-        return len(self.reading.keys)
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    """Where a row asks: a place in a group, and which of the place's queries is its own."""
-
-    group: Group
-    place: int
-    query: int
-
 
 class LSTMState(DecoderState):
-    """Slots as columns of one tensor; a step gathers those in use, and they ask the sources of their own group."""
+    """Slots as columns of a few tensors, of which a step gathers those in use; each keeps the source that it asks."""
 
-    def __init__(self, step: Step, capacity: int, size: int, device: torch.device) -> None:
+    def __init__(self, step: RaggedStep, capacity: int, size: int, device: torch.device) -> None:
         self._step, self._device = step, device
-        self._state = torch.zeros(4, capacity, size, device=device)
-        self._groups: dict[tuple[int, int], Group] = {}
-        self._slots: dict[int, _Slot] = {}
+        self._cell = torch.zeros(2, capacity, size, device=device)
+        self._hidden = step.arithmetic.bounded(self._cell).clone()
+        self._prior = torch.full((capacity, 1), -torch.inf, device=device)
+        self._positions = torch.zeros(2, capacity, 1, dtype=torch.long, device=device)  # columns, and the first of each
+        self._readings: dict[int, Reading] = {}
+        self._asking: tuple[list[int], Tensor, Sources] | None = None  # of the last step's rows
 
     @torch.inference_mode()
     def join(self, rows: Sequence[int], memory: Memory) -> None:
         assert isinstance(memory, LSTMMemory)
         reading = memory.reading
-        shape = reading.width, padded_rows(len(rows))
-        if shape not in self._groups:
-            self._groups[shape] = Group(self._step, *shape)
-        group = self._groups[shape]
-        place = group.enter(reading)
-        for query, row in enumerate(rows):
-            self._slots[row] = _Slot(group, place, query)
-            self._state[:, row] = reading.start
+        wider = len(reading) - self._prior.shape[1]
+        if wider > 0:
+            self._prior = F.pad(self._prior, (0, wider), value=-torch.inf)
+            self._positions = torch.cat([self._positions, self._positions[..., :1].expand(-1, -1, wider)], dim=2)
+        hidden = self._step.arithmetic.bounded(reading.start[0::2])
+        for row in rows:
+            self._readings[row] = reading
+            self._hidden[:, row], self._cell[:, row] = hidden, reading.start[1::2]
+            _write(self._prior[row], reading.prior, -torch.inf)
+            _write(self._positions[0, row], reading.columns, int(reading.columns[0]))
+            _write(self._positions[1, row], reading.first, 0)
+        self._asking = None
 
     @torch.inference_mode()
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
         count = len(rows)
-        idle = padded_rows(count) - count
-        index = torch.tensor([*rows, *repeat(rows[0], idle)], device=self._device)
-        written = torch.tensor([*tokens, *repeat(PAD, idle)], device=self._device)
-        stepped = self._step(written, self._state[:, index], self._places(rows))
-        self._state[:, index[:count]] = stepped.state[:, :count]
+        index, sources = self._ask(rows)
+        written = torch.tensor([*tokens, *repeat(PAD, len(index) - count)], device=self._device)
+        stepped = self._step(written, self._hidden[:, index], self._cell[:, index], sources)
+        used = index[:count]
+        self._hidden[:, used], self._cell[:, used] = stepped.hidden[:, :count], stepped.cell[:, :count]
         return StepOutput(stepped.log_probabilities[:count], stepped.attention[:count], stepped.copied[:count])
 
     @torch.inference_mode()
@@ -127,31 +117,34 @@ class LSTMState(DecoderState):
         source = torch.tensor(parents, device=self._device)
         target = torch.tensor(rows, device=self._device)
         # Beams of one source share its memory: only the recurrent state moves.
-        self._state[:, target] = self._state[:, source]
+        self._hidden[:, target], self._cell[:, target] = self._hidden[:, source], self._cell[:, source]
 
     def leave(self, rows: Sequence[int]) -> None:
-        left = {(id(slot.group), slot.place): slot for slot in map(self._slots.pop, rows)}
-        for slot in left.values():
-            slot.group.leave(slot.place)
-        self._groups = {shape: group for shape, group in self._groups.items() if not group.empty}
+        for row in rows:
+            del self._readings[row]
+        self._asking = None
 
-    def _places(self, rows: Sequence[int]) -> list[Places]:
-        """The groups that these rows ask."""
-        asking: dict[Group, tuple[list[int], list[int]]] = {}
-        for number, row in enumerate(rows):
-            slot = self._slots[row]
-            numbers, cells = asking.setdefault(slot.group, ([], []))
-            numbers.append(number)
-            cells.append(slot.place * slot.group.queries + slot.query)
-        return [
-            Places(
-                group,
-                torch.tensor(numbers, device=self._device),
-                torch.tensor(cells, device=self._device),
-                max(cells) // group.queries + 1,
-            )
-            for group, (numbers, cells) in asking.items()
-        ]
+    def _ask(self, rows: Sequence[int]) -> tuple[Tensor, Sources]:
+        """The slots that are computed for these rows, and what they ask."""
+        if self._asking is None or self._asking[0] != rows:
+            index = torch.tensor([*rows, *repeat(rows[0], padded_rows(len(rows)) - len(rows))], device=self._device)
+            runs = [
+                Run(numbers[0], numbers[-1] + 1, self._readings[rows[numbers[0]]])
+                for numbers in ([number for number, _ in run] for _, run in groupby(enumerate(rows), self._source))
+            ]
+            width = max(len(run.reading) for run in runs)
+            columns, first = self._positions[:, index, :width]
+            sources = Sources(runs, self._prior[index, :width], columns, first, self._step.shared)
+            self._asking = list(rows), index, sources
+        return self._asking[1:]
+
+    def _source(self, row: tuple[int, int]) -> int:
+        return id(self._readings[row[1]])
+
+
+def _write(row: Tensor, values: Tensor, rest: float) -> None:
+    row[: len(values)] = values
+    row[len(values) :] = rest
 
 
 class LSTMFixedState(FixedState):
@@ -160,7 +153,7 @@ class LSTMFixedState(FixedState):
     def join(self, rows: Sequence[int], memory: Memory) -> None:
         assert isinstance(memory, LSTMMemory)
         if memory.encoded:
-            torch.cuda.current_stream(memory.reading.keys.device).wait_event(memory.encoded)
+            torch.cuda.current_stream(memory.reading.prior.device).wait_event(memory.encoded)
         self.enter(rows, memory.reading)
 
 
@@ -186,8 +179,9 @@ class LSTMModel(Seq2SeqModel):
         self._shared = Shared(tokens)
         self._runner = runner
         with torch.inference_mode():
-            columns = torch.tensor(tokens, device=self._device)
-            self._step = FixedStep(model, arithmetic.dtype, columns) if runner else Step(model, arithmetic, columns)
+            network.fold_values(model)
+            kind = FixedStep if runner else RaggedStep
+            self._step = kind(model, arithmetic, torch.tensor(tokens, device=self._device))
         self._model = model.to(arithmetic.dtype)  # from here on it only encodes
 
     def tokenize(self, text: str) -> Tokens:
@@ -234,32 +228,33 @@ class LSTMModel(Seq2SeqModel):
             ids[row, : len(source)] = torch.tensor(source)
             lengths[row] = len(source)
         memory, state = self._model.encode(*upload([ids, lengths], self._device))
+        asked = self._step.arithmetic.store(memory.keys, memory.values)
         start = torch.stack(state, dim=1).float()  # (B, 4, D)
         return [
-            LSTMMemory(
-                *self._reading(source, summary, memory.keys[row], memory.values[row], memory.prior[row], start[row]),
-                encoded,
-            )
+            LSTMMemory(*self._reading(source, summary, row, asked, memory.prior[row], start[row]), len(source), encoded)
             for row, (source, summary) in enumerate(zip(sources, given, strict=True))
         ]
 
     def _reading(
-        self,
-        source: Sequence[int],
-        given: Sequence[int],
-        keys: Tensor,
-        values: Tensor,
-        prior: Tensor,
-        start: Tensor,
+        self, source: Sequence[int], given: Sequence[int], row: int, asked: Asked, prior: Tensor, start: Tensor
     ) -> tuple[Reading, Candidates]:
-        """keys (S, K), values (S, H), prior (S) of a batch's width."""
+        """A source of a batch: asked and prior (S) have its width."""
         own = [token for token in dict.fromkeys([*source, *given]) if token not in self._shared.columns]
         candidates = Candidates(self._shared, own)
-        columns, tokens = upload(
-            [torch.tensor(ids, dtype=torch.long) for ids in (candidates.columns(source), own)], self._device
-        )
-        length = len(source)
-        return Reading(keys[:length], values[:length], prior[:length], columns, tokens, start), candidates
+        columns = candidates.columns(source)
+        seen: dict[int, int] = {}
+        first = [seen.setdefault(column, position) for position, column in enumerate(columns)]
+        length = padded_length(len(source))
+        padding = length - len(source)
+        positions = torch.tensor([columns + padding * columns[:1], first + padding * [0]])
+        positions, tokens = upload([positions, torch.tensor(own, dtype=torch.long)], self._device)
+        taken = self._step.arithmetic.take(asked, row, length)
+        return Reading(taken, prior[:length], positions[0], positions[1], tokens, start), candidates
+
+    def positions(self, lengths: Sequence[int]) -> int:
+        if self._runner is None:
+            return padded_rows(len(lengths)) * padded_length(max(lengths))
+        return sum(ENCODED_ROWS * width for _, width in encoder_passes(lengths))
 
     def open(self, capacity: int) -> DecoderState:
         with torch.inference_mode():

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-INITIAL_RELEVANCE = 5.0  # as a logit: 0.993
+SELDOM = -6.0  # as a logit, how likely another text begins at a position before anything is learned
+WINDOWS = (8, 24)  # tokens, about a phrase and a sentence
+COMPARED = 9  # vectors, of windows and of tokens, that tell whether a text begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,30 +143,51 @@ class Encoder(nn.Module):
 
 
 class Relevance(nn.Module):
-    """The log-probability that a position belongs to what is to be summarized: a small network over each position.
+    """The log-probability that a source position belongs to the text that the source begins with.
 
-    It begins near zero everywhere, as if it were not there.
+    What stands before a position is held against what follows: means over windows of small vectors of the tokens. That
+    says how likely another text begins there; the first one lasts as long as none has begun (a survival function):
+
+        log r_i = sum over j <= i of log(1 - P(another begins at j))
     """
 
-    def __init__(self, inputs: int, size: int) -> None:
+    def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.hidden = nn.Linear(inputs, size)
-        self.weight = nn.Parameter(torch.zeros(size))
-        self.bias = nn.Parameter(torch.tensor(INITIAL_RELEVANCE))
+        size = config.relevance_size
+        self.token = nn.Linear(2 * config.encoder_size + config.embedding_size, size)
+        self.compare = nn.Linear(COMPARED * size, size)
+        self.begins = nn.Linear(size, 1)
+        nn.init.constant_(self.begins.bias, SELDOM)
 
-    def forward(self, positions: Tensor) -> Tensor:
-        """(B, S, I) -> (B, S) float32."""
-        logits = (torch.tanh(self.hidden(positions)).float() * self.weight.float()).sum(2) + self.bias.float()
-        return F.logsigmoid(logits)
+    def logits(self, both: Tensor, real: Tensor) -> Tensor:
+        """(B, S, H + E), real (B, S): where there is no padding -> (B, S) float32, of another text beginning there."""
+        width = both.shape[1]
+        tokens = torch.tanh(self.token(both)).float() * real.unsqueeze(2)  # (B, S, R), zero on padding
+        sums = F.pad(tokens, (0, 0, 1, WINDOWS[-1])).cumsum(1)  # of all before a position, (B, S + 1 + …, R)
+        here = torch.arange(width, device=both.device)
+        before = [_mean(sums, (here - size).clamp_min(0), here) for size in (*WINDOWS, width)]
+        after = [_mean(sums, here, here + size) for size in WINDOWS]
+        alike = [one * after[-1] * tokens.shape[2] for one in before[1:]]
+        last = F.pad(tokens, (0, 0, 1, -1))
+        seen = torch.cat([*before, *after, *alike, last, tokens], dim=2)  # (B, S, 9 R)
+        logits: Tensor = self.begins(torch.relu(self.compare(seen.to(both.dtype))))
+        return logits.squeeze(2).float()
+
+    def forward(self, both: Tensor, real: Tensor) -> Tensor:
+        """The same arguments -> (B, S) float32; 0 at the first position, and no less on padding than at the last."""
+        lasting = F.logsigmoid(-self.logits(both, real)) * real
+        return F.pad(lasting[:, 1:], (1, 0)).cumsum(1)
+
+
+def _mean(sums: Tensor, first: Tensor, end: Tensor) -> Tensor:
+    """Means over the positions from `first` to before `end`, (S) both: (B, S, R). Of none it is zero."""
+    return (sums[:, end] - sums[:, first]) / (end - first).clamp_min(1).unsqueeze(1)
 
 
 class Attention(nn.Module):
     """Scaled dot-product attention with learned projections; keys and values are projected once for each source.
 
     The key also sees the token's own embedding: the exact word is what copying has to find.
-
-    How relevant a position is, whatever is asked, is one more number for each of them: the logarithm of a probability,
-    added to its scores (content selection, Gehrmann et al. 2018). So what follows a story is passed over as a whole.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -172,16 +195,12 @@ class Attention(nn.Module):
         encoded = 2 * config.encoder_size
         self.query = nn.Linear(config.decoder_size, config.key_size, bias=False)
         self.key = nn.Linear(encoded + config.embedding_size, config.key_size, bias=False)
-        self.value = nn.Linear(encoded, encoded, bias=False)
+        self.value: nn.Linear | nn.Identity = nn.Linear(encoded, encoded, bias=False)
         self.scale = 1.0 / math.sqrt(config.key_size)
-        inputs, size = encoded + config.embedding_size, config.relevance_size
-        self.relevance = Relevance(inputs, size) if size else None
 
-    def project(self, encoded: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, S, H), (B, S, E) -> keys (B, S, K), values (B, S, H), log-probabilities of relevance (B, S)."""
-        both = torch.cat([encoded, embedded], dim=2)
-        relevance = both.new_zeros(both.shape[:2]).float() if self.relevance is None else self.relevance(both)
-        return self.key(both), self.value(encoded), relevance
+    def project(self, both: Tensor, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, H + E), (B, S, H) -> keys (B, S, K), values (B, S, H)."""
+        return self.key(both), self.value(encoded)
 
     def forward(self, hidden: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """hidden (B, T, D) -> attended (B, T, H), weights (B, T, S)."""
@@ -226,6 +245,7 @@ class Seq2Seq(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
         self.encoder = Encoder(config)
+        self.relevance = Relevance(config) if config.relevance_size else None
         self.bridge = nn.Linear(2 * config.encoder_size, 4 * config.decoder_size)
         self.decoder = Decoder(config)
         self.output_bias = nn.Parameter(torch.zeros(config.vocabulary_size))
@@ -244,10 +264,12 @@ class Seq2Seq(nn.Module):
         """ids (B, S), lengths (B,) -> what the decoder attends to, and where it starts."""
         embedded = self.dropout(self.embedding(ids))  # (B, S, E)
         encoded, last = self.encoder(embedded, lengths)  # (B, S, H), (B, H)
-        keys, values, prior = self.decoder.attention.project(encoded, embedded)  # (B, S, K), (B, S, H), (B, S)
-        padding = torch.arange(ids.shape[1], device=ids.device) >= lengths.unsqueeze(1)  # (B, S)
+        both = torch.cat([encoded, embedded], dim=2)  # (B, S, H + E)
+        real = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # (B, S)
+        prior = torch.zeros_like(real, dtype=torch.float32) if self.relevance is None else self.relevance(both, real)
+        keys, values = self.decoder.attention.project(both, encoded)  # (B, S, K), (B, S, H)
         start = torch.tanh(self.bridge(last))  # (B, 4 D)
-        return Memory(keys, values, ids, prior.masked_fill(padding, -torch.inf)), State(*start.chunk(4, dim=1))
+        return Memory(keys, values, ids, prior.masked_fill(~real, -torch.inf)), State(*start.chunk(4, dim=1))
 
     def decode(self, tokens: Tensor, memory: Memory, state: State) -> Decoded:
         """tokens (B, T): the start token and all that follow but the last, or just the last one written (T = 1)."""
@@ -262,3 +284,17 @@ class Seq2Seq(nn.Module):
         copies = decoded.attention * copy.unsqueeze(2)  # (B, T, S)
         index = source_ids.unsqueeze(1).expand_as(copies)  # (B, T, S)
         return mixture.scatter_add(2, index, copies).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def fold_values(model: Seq2Seq) -> None:
+    """Make the values' projection a part of the weights that it is an input of: what was encoded is then the value.
+
+    The weighted sum of what is projected is the projection of the weighted sum.
+    """
+    decoder, projection = model.decoder, model.decoder.attention.value
+    assert isinstance(projection, nn.Linear)
+    start, size = model.config.decoder_size, projection.out_features
+    for weight in (decoder.write.all_weights[0][0], decoder.output.weight, decoder.gate.weight):
+        part = weight[:, start : start + size]
+        part.copy_(part @ projection.weight)
+    decoder.attention.value = nn.Identity()

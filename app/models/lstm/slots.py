@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from app.models.base import DecoderState, StepOutput
 from app.models.lstm.buckets import Shape, bucket_width, buckets_in_use
-from app.models.lstm.fixed import Advanced, FixedStep
+from app.models.lstm.fixed import FixedStep
 from app.models.lstm.graphs import Runner
-from app.models.lstm.step import Reading
+from app.models.lstm.step import Reading, Stepped
 from app.models.lstm.tokenizer import PAD
 from app.models.transfer import upload
 
@@ -34,16 +34,16 @@ class Output(NamedTuple):
     def nobody(self) -> int:
         return len(self.copied) - 1
 
-    def write(self, rows: Tensor, advanced: Advanced) -> None:
+    def write(self, rows: Tensor, stepped: Stepped) -> None:
         """rows (B): where each computed row belongs."""
-        scores, attention = advanced.log_probabilities, advanced.attention
+        scores, attention = stepped.log_probabilities, stepped.attention
         missing = self.log_probabilities.shape[1] - scores.shape[1]
         self.log_probabilities.index_copy_(0, rows, F.pad(scores, (0, missing), value=-torch.inf))
         self.attention.index_copy_(0, rows, F.pad(attention, (0, self.attention.shape[1] - attention.shape[1])))
-        self.copied.index_copy_(0, rows, advanced.copied)
+        self.copied.index_copy_(0, rows, stepped.copied)
 
 
-class Asked(NamedTuple):
+class AskedRow(NamedTuple):
     """One row of a step: its lane, the token that it wrote last, and which row of the output is its own."""
 
     lane: int
@@ -61,7 +61,8 @@ class Block:
         self._compute, self._queries, self._output, self._runner = step, shape.queries, output, runner
         lanes = places * shape.queries
         self._sources = step.room(places, shape.width)
-        self._state = torch.zeros(4, lanes, step.decoder_size, device=step.device)
+        self._cell = torch.zeros(2, lanes, step.config.decoder_size, device=step.device)
+        self._hidden = step.arithmetic.bounded(self._cell).clone()
         self._parents = list(range(lanes))  # the lane that each goes on from in the next step
         self._idle = torch.tensor([[PAD, lane, output.nobody] for lane in range(lanes)], device=step.device)
         self._inputs = self._idle.clone()  # (lanes, 3)
@@ -74,7 +75,8 @@ class Block:
         self._compute.store(self._sources, place, reading)
         first = place * self._queries
         lanes = range(first, first + self._queries)
-        self._state[:, lanes.start : lanes.stop] = reading.start.unsqueeze(1)
+        self._hidden[:, lanes.start : lanes.stop] = reading.start[0::2].unsqueeze(1)
+        self._cell[:, lanes.start : lanes.stop] = reading.start[1::2].unsqueeze(1)
         self._parents[lanes.start : lanes.stop] = lanes
         return list(lanes)
 
@@ -88,7 +90,7 @@ class Block:
         for lane, parent in zip(lanes, parents, strict=True):
             self._parents[lane] = parent
 
-    def advance(self, asked: Sequence[Asked]) -> None:
+    def advance(self, asked: Sequence[AskedRow]) -> None:
         places = self._bucket(max(asked).lane // self._queries + 1)
         lanes = places * self._queries
         step = self._ready.get(places) or self._prepare(places)
@@ -112,11 +114,12 @@ class Block:
         """Rows that were not asked for stay, or become what they go on from."""
         lanes = places * self._queries
         tokens, parents, rows = self._inputs[:lanes].unbind(1)
-        before = self._state[:, parents]  # (4, B, D)
-        advanced = self._compute(tokens, before, self._sources.head(places))
+        hidden, cell = self._hidden[:, parents], self._cell[:, parents]  # (2, B, D)
+        stepped = self._compute(tokens, hidden, cell, self._sources.head(places))
         asked = (rows != self._output.nobody).unsqueeze(1)  # (B, 1)
-        self._state[:, :lanes] = torch.where(asked, advanced.state, before)
-        self._output.write(rows, advanced)
+        self._hidden[:, :lanes] = torch.where(asked, stepped.hidden, hidden)
+        self._cell[:, :lanes] = torch.where(asked, stepped.cell, cell)
+        self._output.write(rows, stepped)
 
 
 class FixedState(DecoderState):
@@ -137,17 +140,17 @@ class FixedState(DecoderState):
     @torch.inference_mode()
     def enter(self, rows: Sequence[int], reading: Reading) -> None:
         """Start decoding a source in these slots."""
-        shape = Shape(bucket_width(len(reading.keys), len(reading.own)), len(rows))
+        shape = Shape(bucket_width(len(reading), len(reading.own)), len(rows))
         block = self._blocks.get(shape) or self._open(shape)
         for row, lane in zip(rows, block.enter(reading), strict=True):
             self._slots[row] = block, lane
 
     @torch.inference_mode()
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
-        asked: dict[Block, list[Asked]] = {}
+        asked: dict[Block, list[AskedRow]] = {}
         for number, (slot, token) in enumerate(zip(rows, tokens, strict=True)):
             block, lane = self._slots[slot]
-            asked.setdefault(block, []).append(Asked(lane, token, number))
+            asked.setdefault(block, []).append(AskedRow(lane, token, number))
         for block, lanes in asked.items():
             block.advance(lanes)
         return StepOutput(*(field[: len(rows)] for field in self._output))

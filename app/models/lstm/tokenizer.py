@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Bpe
 
@@ -42,17 +43,17 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTE_OF = _byte_alphabet()
 
 
-def normalize(text: str, chinese: bool = False) -> tuple[str, list[int]]:
+def normalize(text: str, chinese: bool = False) -> tuple[str, NDArray[np.int64]]:
     """One space before every word (in Chinese, between two), one form of every sign; and where each character was."""
-    pieces: list[str] = []
-    origin: list[int] = []
-    for word in _WORD.finditer(text):
-        pieces.append(word.group())
-        origin.append(word.start())  # the space belongs to the word that it precedes
-        origin.extend(range(word.start(), word.end()))
+    words = text.split()
+    starts = np.array([word.start() for word in _WORD.finditer(text)], dtype=np.int64)
+    widths = np.array([len(word) + 1 for word in words], dtype=np.int64)  # the space belongs to the word after it
+    begins = np.cumsum(widths) - widths
+    place = np.arange(widths.sum()) - np.repeat(begins, widths)  # within the word, from its space on
+    origin = np.repeat(starts, widths) + np.maximum(place - 1, 0)
     if chinese:
-        return " ".join(pieces).translate(_CHINESE_SIGNS), origin[1:]
-    return "".join(f" {piece}" for piece in pieces).translate(_SIGNS), origin
+        return " ".join(words).translate(_CHINESE_SIGNS), origin[1:]
+    return "".join(f" {word}" for word in words).translate(_SIGNS), origin
 
 
 class Tokenizer:
@@ -66,6 +67,7 @@ class Tokenizer:
         for token, index in vocabulary.items():
             if token not in SPECIAL_TOKENS:
                 self._bytes[index] = bytes(_BYTE_OF[character] for character in token)
+        self._widths = np.array([len(data) for data in self._bytes], dtype=np.int64)
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -118,19 +120,16 @@ class Tokenizer:
         """
         normalized, origin = normalize(text, self._chinese)
         ids = self._bpe.encode(normalized, add_special_tokens=False).ids
-        widths = np.array([len(character.encode()) for character in normalized], dtype=np.int64)
-        character_of = np.repeat(np.arange(len(normalized)), widths)  # one entry for each byte
-        ends = np.cumsum([len(self._bytes[index]) for index in ids])
-        spans = []
-        first_byte = 0
-        for end_byte in ends:
-            first, last = int(character_of[first_byte]), int(character_of[end_byte - 1])
-            first_byte = int(end_byte)
-            if normalized[first] == " ":
-                first += 1
-            start = origin[first]
-            spans.append(Span(start, origin[last] + 1 if last >= first else start))
-        return Tokens(text, tuple(ids), tuple(spans))
+        data = np.frombuffer(normalized.encode(), dtype=np.uint8)
+        character_of = np.cumsum((data & 0xC0) != 0x80) - 1  # one entry for each byte: those of 10xxxxxx go on
+        widths = self._widths[ids]
+        last_bytes = np.cumsum(widths) - 1
+        first_bytes = last_bytes - widths + 1
+        first, last = character_of[first_bytes], character_of[last_bytes]
+        first += data[first_bytes] == ord(" ")
+        starts = origin[first]
+        ends = np.where(last >= first, origin[last] + 1, starts)
+        return Tokens(text, tuple(ids), tuple(map(Span, starts.tolist(), ends.tolist())))
 
     def decode(self, ids: Sequence[int]) -> Tokens:
         """Text of `ids` without white space at its edges, and a span of it for each id.

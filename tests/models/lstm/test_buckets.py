@@ -15,8 +15,10 @@ from app.models.lstm.buckets import (
     buckets_in_use,
     encoder_passes,
 )
-from app.models.lstm.fixed import Advanced, FixedStep, Sources
+from app.models.lstm.family import PRECISIONS
+from app.models.lstm.fixed import FixedStep, Sources
 from app.models.lstm.network import Seq2Seq
+from app.models.lstm.step import Stepped
 from tests.models.lstm.checkpoints import FREQUENT, SMALL
 
 
@@ -25,18 +27,18 @@ class Unsteady(FixedStep):
 
     wrong = 0
 
-    def __call__(self, tokens: Tensor, state: Tensor, sources: Sources) -> Advanced:
-        advanced = super().__call__(tokens, state, sources)
+    def __call__(self, tokens: Tensor, hidden: Tensor, cell: Tensor, sources: Sources) -> Stepped:
+        stepped = super().__call__(tokens, hidden, cell, sources)
         if len(sources.keys) == self.wrong:
-            advanced.attention[-1] = advanced.attention[-1].nextafter(torch.tensor(2.0))
-        return advanced
+            stepped.attention[-1] = stepped.attention[-1].nextafter(torch.tensor(2.0))
+        return stepped
 
 
 @torch.inference_mode()
 def test_a_bucket_that_is_not_bit_equal_is_not_used_but_where_nothing_else_fits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    step = Unsteady(Seq2Seq(SMALL).eval(), torch.float32, torch.tensor(FREQUENT))
+    step = Unsteady(Seq2Seq(SMALL).eval(), PRECISIONS["float32"], torch.tensor(FREQUENT))
     assert buckets_in_use(step, Shape(128, 2), 32) == [8, 16, 32]
     assert not caplog.records
     step.wrong = 16

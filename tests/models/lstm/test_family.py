@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from app.errors import CheckpointError, ConfigurationError
 from app.models.checkpoint import write_manifest
 from app.models.lstm.family import PRECISIONS, load
+from app.models.lstm.graphs import Eager, Runner
+from app.models.lstm.network import Memory, State
 from tests.models.lstm.checkpoints import LIMITS, SMALL, write_checkpoint
 
 
@@ -156,3 +158,22 @@ def test_something_else_than_a_tokenizer_is_refused(folder: Path) -> None:
 def test_a_wrong_device_or_precision_names_its_setting(folder: Path, device: str, precision: str) -> None:
     with pytest.raises(ConfigurationError, match="PRECIS_"):
         load(folder, device=device, precision=precision)
+
+
+@pytest.mark.parametrize("runner", [None, Eager()])
+def test_the_positions_that_are_encoded_are_counted_as_the_network_computes_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, runner: Runner | None
+) -> None:
+    model = load(folder, device="cpu", precision="float32", runner=runner)
+    encode = model._model.encode
+    computed: list[int] = []
+
+    def counting(ids: torch.Tensor, lengths: torch.Tensor) -> tuple[Memory, State]:
+        computed.append(ids.numel())
+        return encode(ids, lengths)
+
+    monkeypatch.setattr(model._model, "encode", counting)
+    for lengths in ([5], [3, 170], [16] * 9):
+        computed.clear()
+        model.encode([[7] * length for length in lengths])
+        assert sum(computed) == model.positions(lengths) >= sum(lengths)

@@ -1,6 +1,5 @@
 """Promise 1 at the seam: bit for bit, a row's result depends on nothing but the row, in every shape that is in use."""
 
-import dataclasses
 import random
 from collections.abc import Sequence
 
@@ -9,13 +8,14 @@ import torch
 from torch import Tensor
 
 from app.models.base import DecoderState, Memory, StepOutput
-from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel, padded_rows
+from app.models.lstm.arithmetic import padded_rows
+from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
 from tests.models.lstm.checkpoints import model_of
 
-SIZES = NetworkConfig(16_000, relevance_size=64)  # the real sizes: kernels are chosen by them
+SIZES = NetworkConfig(16_000, relevance_size=128)  # the real sizes: kernels are chosen by them
 FREQUENT = range(2, 4_098)
 STEPS = 4
 
@@ -24,8 +24,8 @@ STEPS = 4
 def model(request: pytest.FixtureRequest) -> LSTMModel:
     torch.manual_seed(0)
     network = Seq2Seq(SIZES)
-    assert network.decoder.attention.relevance is not None
-    torch.nn.init.normal_(network.decoder.attention.relevance.weight)  # else every position is as relevant
+    assert network.relevance is not None
+    torch.nn.init.normal_(network.relevance.begins.weight)  # else every position is nearly as relevant
     return model_of(network, request.param, FREQUENT)
 
 
@@ -37,6 +37,17 @@ def source(length: int, seed: int) -> list[int]:
 def rows_of(state: DecoderState, rows: Sequence[int], tokens: Sequence[int], width: int) -> list[tuple[Tensor, Tensor]]:
     output = state.step(rows, tokens)
     return [(written(output, i), output.attention[i, :width]) for i in range(len(rows))]
+
+
+FIELDS = ("keys", "values", "scales", "prior", "columns", "first", "own", "start")
+
+
+def tensors(reading: Reading, length: int) -> list[Tensor]:
+    """All that a source is decoded from, without the padding of keys and values, whose weights are zero."""
+    keys, values, scales = reading.asked
+    values = values if len(values) == len(keys) else values.t()
+    real = [field[:length] for field in (keys, values, scales)]
+    return [*real, reading.prior, reading.columns, reading.first, reading.own, reading.start]
 
 
 def written(output: StepOutput, row: int) -> Tensor:
@@ -54,9 +65,10 @@ def test_an_encoded_source_is_the_same_in_any_company(model: LSTMModel, length: 
         among = model.encode([*others[:place], ids, *others[place:]])[place]
         assert isinstance(alone, LSTMMemory)
         assert isinstance(among, LSTMMemory)
-        for field in dataclasses.fields(Reading):
-            one, other = (getattr(memory.reading, field.name) for memory in (among, alone))
-            assert torch.equal(torch.as_tensor(one), torch.as_tensor(other)), (field.name, company)
+        for name, one, other in zip(
+            FIELDS, tensors(among.reading, length), tensors(alone.reading, length), strict=True
+        ):
+            assert torch.equal(one, other), (name, company)
 
 
 @pytest.mark.parametrize("length", [1, 17, 90])
@@ -146,6 +158,19 @@ def test_joins_leaves_and_reorders_leave_the_other_rows_alone(model: LSTMModel) 
         assert torch.equal(got[1], expected[1])
 
 
+def test_a_longer_source_that_joins_leaves_the_live_rows_alone(model: LSTMModel) -> None:
+    short, long = model.encode([source(5, 1), source(300, 2)])
+    alone, among = model.open(4), model.open(4)
+    for state in (alone, among):
+        state.join([0], short)
+    among.join([1], long)
+    for step in range(STEPS):
+        expected = rows_of(alone, [0], [source(STEPS, 3)[step]], 5)[0]
+        got = rows_of(among, [0, 1], [source(STEPS, 3)[step], step], 5)[0]
+        assert torch.equal(got[0], expected[0])
+        assert torch.equal(got[1], expected[1])
+
+
 def test_a_step_advances_only_the_rows_it_was_given(model: LSTMModel) -> None:
     (memory,) = model.encode([source(20, 1)])
     once, twice = model.open(4), model.open(4)
@@ -168,9 +193,3 @@ def test_columns_beyond_a_rows_own_source_are_exactly_zero(model: LSTMModel) -> 
 def test_shapes_come_from_a_small_family() -> None:
     assert sorted({padded_rows(count) for count in range(1, 33)}) == [4, 8, 16, 24, 32]
     assert all(padded_rows(count) >= count for count in range(1, 500))
-
-
-@pytest.mark.parametrize(("positions", "own", "width"), [(1, 0, 128), (128, 64, 128), (129, 0, 256), (1, 65, 256)])
-def test_the_width_of_a_source_is_its_own(positions: int, own: int, width: int) -> None:
-    nothing = torch.zeros(1)
-    assert Reading(torch.zeros(positions, 1), nothing, nothing, nothing, torch.zeros(own), nothing).width == width

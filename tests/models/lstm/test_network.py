@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from app.models.lstm.network import Attention, Dropout, Memory, NetworkConfig, Seq2Seq, lstm, reverse
+from app.models.lstm.network import Attention, Dropout, Memory, NetworkConfig, Relevance, Seq2Seq, lstm, reverse
 from app.models.lstm.tokenizer import END, PAD, START
 from training.data import Batch
 from training.loss import copy_loss
@@ -20,36 +20,57 @@ def small_network(seed: int = 0, config: NetworkConfig = SMALL) -> Seq2Seq:
     return Seq2Seq(config).eval()
 
 
+def wide(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().numpy().astype(np.float64)
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("relevance_size", [0, 6])
-def test_attention_equals_a_float64_numpy_reference_of_the_formula(relevance_size: int) -> None:
+@pytest.mark.parametrize("relevant", [0.0, 2.0])
+def test_attention_equals_a_float64_numpy_reference_of_the_formula(relevant: float) -> None:
     torch.manual_seed(0)
-    attention = Attention(replace(SMALL, relevance_size=relevance_size))
-    relevance = attention.relevance
-    if relevance is not None:
-        nn.init.normal_(relevance.weight)
+    attention = Attention(SMALL)
     encoded, embedded, hidden = torch.randn(3, 7, 24), torch.randn(3, 7, 16), torch.randn(3, 5, 20)
     lengths = torch.tensor([7, 4, 1])
-    keys, values, prior = attention.project(encoded, embedded)
-    prior = prior.masked_fill(torch.arange(7) >= lengths.unsqueeze(1), -torch.inf)
+    assert isinstance(attention.value, torch.nn.Linear)
+    keys, values = attention.project(torch.cat([encoded, embedded], dim=2), encoded)
+    relevance = -relevant * torch.rand(3, 7)
+    prior = relevance.masked_fill(torch.arange(7) >= lengths.unsqueeze(1), -torch.inf)
     attended, weights = attention(hidden, Memory(keys, values, torch.zeros(3, 7, dtype=torch.long), prior))
-
-    def wide(tensor: torch.Tensor) -> np.ndarray:
-        return tensor.numpy().astype(np.float64)
 
     for row, length in enumerate(lengths.tolist()):
         sources = np.concatenate([wide(encoded[row]), wide(embedded[row])], axis=1)[:length]
         q = wide(hidden[row]) @ wide(attention.query.weight).T
         k = sources @ wide(attention.key.weight).T
         v = wide(encoded[row])[:length] @ wide(attention.value.weight).T
-        scores = q @ k.T / np.sqrt(k.shape[1])
-        if relevance is not None:
-            inner = np.tanh(sources @ wide(relevance.hidden.weight).T + wide(relevance.hidden.bias))
-            scores -= np.log1p(np.exp(-(inner @ wide(relevance.weight) + wide(relevance.bias))))
+        scores = q @ k.T / np.sqrt(k.shape[1]) + wide(relevance[row, :length])
         expected = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(wide(weights[row])[:, :length], expected, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(wide(attended[row]), expected @ v, rtol=1e-4, atol=1e-6)
         assert (weights[row, :, length:] == 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 5, 60])
+def test_relevance_equals_a_float64_numpy_reference_position_by_position(length: int) -> None:
+    torch.manual_seed(0)
+    relevance = Relevance(replace(SMALL, relevance_size=6))
+    nn.init.normal_(relevance.begins.weight, std=2.0)
+    both = torch.randn(2, 60, 40)
+    real = torch.arange(60) < torch.tensor([[length], [60]])
+    given = wide(both[0, :length])
+    tokens = np.tanh(given @ wide(relevance.token.weight).T + wide(relevance.token.bias))
+    lasting = 0.0
+    for here in range(length):
+        before = [tokens[max(0, here - size) : here].sum(0) / max(1, min(here, size)) for size in (8, 24, 60)]
+        after = [tokens[here : here + size].sum(0) / size for size in (8, 24)]
+        alike = [one * after[1] * 6 for one in before[1:]]
+        last = tokens[here - 1] if here else np.zeros(6)
+        seen = np.concatenate([*before, *after, *alike, last, tokens[here]])
+        inner = np.maximum(0, wide(relevance.compare.weight) @ seen + wide(relevance.compare.bias))
+        logit = float((wide(relevance.begins.weight) @ inner + wide(relevance.begins.bias)).item())
+        lasting -= np.log1p(np.exp(logit)) if here else 0.0
+        assert relevance(both, real)[0, here].item() == pytest.approx(lasting, rel=1e-4, abs=1e-5)
+    assert lasting < -0.001 or length == 1
 
 
 def test_reverse_turns_real_positions_and_leaves_padding_at_the_end() -> None:
@@ -148,7 +169,7 @@ def reversal_batch(size: int, length: int) -> Batch:
     start, end = torch.full((size, 1), START), torch.full((size, 1), END)
     inputs, targets = torch.cat([start, backwards], 1), torch.cat([backwards, end], 1)
     lengths = torch.full((size,), length)
-    return Batch(source, lengths, lengths, inputs, targets)
+    return Batch(source, lengths, inputs, targets)
 
 
 def test_it_learns_to_reverse_and_its_attention_turns_antidiagonal() -> None:

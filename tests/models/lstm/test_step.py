@@ -1,15 +1,16 @@
 """The step that is served computes what the network computes, with nothing of one source in another."""
 
 import random
+import weakref
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.models.lstm.arithmetic import Int8Product
 from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel, LSTMState
 from app.models.lstm.network import NetworkConfig, Seq2Seq
-from app.models.lstm.step import FEWEST_PLACES, Group, Int8Product, Reading, Step
 from app.models.lstm.tokenizer import PAD, START
 from tests.models.lstm.checkpoints import model_of
 
@@ -70,12 +71,13 @@ def test_beams_of_one_source_ask_one_reading(network: Seq2Seq) -> None:
     model = model_of(network, "float32", FREQUENT)
     ids = source(20, 1)
     (memory,) = model.encode([ids])
+    assert isinstance(memory, LSTMMemory)
     state, alone = model.open(8), model.open(8)
     state.join([5, 2, 7], memory)
     alone.join([0], memory)
     together = state.step([5, 2, 7], [START, 9, START])
     assert isinstance(state, LSTMState)
-    assert sum(group._count - len(group._free) for group in state._groups.values()) == 1
+    assert state._readings[5] is state._readings[2] is memory.reading
     for row in (0, 2):
         assert torch.equal(together.log_probabilities[row], together.log_probabilities[0])
     assert not torch.equal(together.log_probabilities[1], together.log_probabilities[0])
@@ -84,45 +86,32 @@ def test_beams_of_one_source_ask_one_reading(network: Seq2Seq) -> None:
 
 def test_what_leaves_frees_its_memory(network: Seq2Seq) -> None:
     model = model_of(network, "float32", FREQUENT)
-    short, long = model.encode([source(20, 1), source(200, 2)])
     state = model.open(8)
-    state.join([0, 1], short)
-    state.join([2], long)
+    (memory,) = model.encode([source(20, 1)])
+    assert isinstance(memory, LSTMMemory)
+    state.join([0, 1], memory)
+    state.step([0, 1], [START, START])
+    kept = weakref.ref(memory.reading.asked.keys)
+    del memory
     state.leave([0, 1])
-    assert isinstance(state, LSTMState)
-    assert [shape[0] for shape in state._groups] == [256]
-    state.leave([2])
-    assert not state._groups
+    assert kept() is None
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @torch.inference_mode()
-def test_a_reading_that_is_not_finite_is_gone_with_its_place(network: Seq2Seq) -> None:
-    step = Step(network, PRECISIONS["float32"], torch.tensor(FREQUENT))
-    group = Group(step, 128, 4)
-
-    def reading(length: int, value: float) -> Reading:
-        filled = torch.full((length, 64), value)
-        own, columns = torch.tensor([3] * (length // 2)), torch.zeros(length).long()
-        return Reading(filled[:, :32], filled, 0 * filled[:, 0], columns, own, filled)
-
-    place = group.enter(reading(100, torch.nan))
-    group.leave(place)
-    assert group.enter(reading(3, 1.0)) == place
-    attended, weights = group.attend(torch.ones(4, 32), 1)
-    assert torch.equal(attended, torch.ones(4, 64))
-    assert (weights[:, 3:] == 0).all()
-    assert (group.score(torch.ones(4, 32), 1)[:, 1:] == -torch.inf).all()
-
-
-@torch.inference_mode()
-def test_places_are_taken_again_before_new_ones_are_made(network: Seq2Seq) -> None:
-    group = Group(Step(network, PRECISIONS["float32"], torch.tensor(FREQUENT)), 128, 4)
-    memories = model_of(network, "float32", FREQUENT).encode([source(5, seed) for seed in range(FEWEST_PLACES + 1)])
-    readings = [memory.reading for memory in memories if isinstance(memory, LSTMMemory)]
-    assert [group.enter(reading) for reading in readings] == list(range(FEWEST_PLACES + 1))
-    group.leave(2)
-    group.leave(0)
-    assert [group.enter(reading) for reading in readings[:3]] == [0, 2, FEWEST_PLACES + 1]
+def test_a_source_that_is_not_finite_is_gone_with_its_slot(network: Seq2Seq, precision: str) -> None:
+    model = model_of(network, precision, FREQUENT)
+    short, long = model.encode([source(3, 1), source(100, 2)])
+    assert isinstance(long, LSTMMemory)
+    for tensor in (long.reading.prior, long.reading.start):
+        tensor.fill_(torch.nan)
+    state, fresh = model.open(8), model.open(8)
+    state.join([4], long)
+    assert state.step([4], [START]).log_probabilities.isnan().any()
+    state.leave([4])
+    state.join([4], short)
+    fresh.join([4], short)
+    assert torch.equal(state.step([4], [START]).log_probabilities, fresh.step([4], [START]).log_probabilities)
 
 
 @given(st.integers(0, 2**20), st.floats(1e-3, 1e3))

@@ -1,0 +1,132 @@
+"""The precisions that a checkpoint is served in: how products are computed, and how attention is.
+
+Hidden states, and what is attended of the encoder's, lie within -1 and 1: one scale does for all of them in int8, and
+they are turned into it once.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FEWEST_ROWS = 4
+ROW_STEP = 8
+UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def padded_rows(count: int) -> int:
+    """Number of rows that are computed for `count` of them: 4, 8, 16, 24, …"""
+    return FEWEST_ROWS if count <= FEWEST_ROWS else -(-count // ROW_STEP) * ROW_STEP
+
+
+class Product(ABC):
+    """rows (B, I) -> rows W^T + b (B, O) float32, with W and b prepared. Rows are float32, or bounded ones."""
+
+    @abstractmethod
+    def __call__(self, rows: Tensor) -> Tensor: ...
+
+
+class FloatProduct(Product):
+    """Multiplied in `dtype`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+        self._weight, self._bias = weight.to(dtype).contiguous(), bias.to(dtype)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return F.linear(rows.to(self._weight.dtype), self._weight, self._bias).float()
+
+
+class Int8Product(Product):
+    """Each output, and each row that is not bounded, is scaled by its own largest number; sums are exact."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        scale = weight.abs().amax(1).clamp_min(_TINY) / 127.0  # (O)
+        self._weight = (weight / scale.unsqueeze(1)).round().to(torch.int8).t()  # (I, O)
+        self._scale, self._bounded_scale, self._bias = scale, scale / UNIT, bias.float()
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if rows.dtype == torch.int8:
+            return torch._int_mm(rows, self._weight).float().mul_(self._bounded_scale).add_(self._bias)
+        scale = rows.abs().amax(1, keepdim=True).clamp_min(_TINY) / 127.0  # (B, 1)
+        sums = torch._int_mm((rows / scale).round().to(torch.int8), self._weight)  # (B, O)
+        return sums.float().mul_(scale).mul_(self._scale).add_(self._bias)
+
+
+class Asked(NamedTuple):
+    """What attention has of a source of S positions, or of several of one length, in the form of its arithmetic."""
+
+    keys: Tensor  # (…, S, K)
+    values: Tensor  # (…, S, H), or transposed
+    scales: Tensor  # (…, S) of the keys
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Products in `dtype`, which is also the encoder's; attention in float32."""
+
+    dtype: torch.dtype
+
+    def prepare(self, weight: Tensor, bias: Tensor) -> Product:
+        return FloatProduct(weight, bias, self.dtype)
+
+    def bounded(self, values: Tensor) -> Tensor:
+        """Numbers within -1 and 1, as the rows of a product."""
+        return values.to(self.dtype)
+
+    def store(self, keys: Tensor, values: Tensor) -> Asked:
+        """keys (B, S, K) and values (B, S, H), which lie within -1 and 1."""
+        return Asked(keys.float(), values.float(), keys.new_ones(keys.shape[:2]))
+
+    def take(self, stored: Asked, row: int, length: int) -> Asked:
+        """The first positions of one source."""
+        return Asked(*(field[row, :length] for field in stored))
+
+    def score(self, queries: Tensor, asked: Asked) -> Tensor:
+        """(n, K) -> (n, S)"""
+        return _multiplied(queries, asked.keys.t())
+
+    def attend(self, weights: Tensor, asked: Asked) -> Tensor:
+        """(n, S) -> (n, H), the rows of a product."""
+        return self.bounded(_multiplied(weights, asked.values))
+
+
+class Int8Arithmetic(Arithmetic):
+    """Weights, keys and values in int8, a position's key with a scale of its own; the encoder in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.bfloat16)
+
+    def prepare(self, weight: Tensor, bias: Tensor) -> Product:
+        return Int8Product(weight, bias)
+
+    def bounded(self, values: Tensor) -> Tensor:
+        return (values * UNIT).round_().to(torch.int8)
+
+    def store(self, keys: Tensor, values: Tensor) -> Asked:
+        keys = keys.float()
+        scales = (keys.abs().amax(2).clamp_min_(_TINY) / 127.0).to(self.dtype)  # (B, S)
+        rounded = (keys / scales.float().unsqueeze(2)).round_().to(torch.int8)
+        return Asked(rounded, self.bounded(values.float()), scales)
+
+    def take(self, stored: Asked, row: int, length: int) -> Asked:
+        keys, values, scales = super().take(stored, row, length)
+        return Asked(keys, values.t().contiguous(), scales)
+
+    def score(self, queries: Tensor, asked: Asked) -> Tensor:
+        return torch._weight_int8pack_mm(queries.to(self.dtype), asked.keys, asked.scales)
+
+    def attend(self, weights: Tensor, asked: Asked) -> Tensor:
+        ones = asked.scales.new_ones(len(asked.values))
+        return (
+            torch._weight_int8pack_mm(weights.to(self.dtype).contiguous(), asked.values, ones).round_().to(torch.int8)
+        )
+
+
+def _multiplied(rows: Tensor, columns: Tensor) -> Tensor:
+    """Never with fewer than four rows: kernels for these add in another order."""
+    idle = padded_rows(len(rows)) - len(rows)
+    return (F.pad(rows, (0, 0, 0, idle)) @ columns)[: len(rows)]

@@ -1,0 +1,106 @@
+"""The offline limit: the engine's own step on texts that are all known, sorted by length, without HTTP.
+
+Two ways, both on as many lanes as the service has: `static` batches of like length, each decoded to its end, and
+`continuous`, where rows join as others leave. The limit is the better one with the best number of rows.
+"""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+
+import torch
+
+from app.engine.admission import plan
+from app.engine.batch import RunningBatch
+from app.engine.costs import Load
+from app.engine.engine import threads_for
+from app.engine.job import Job, Ticket
+from app.engine.observer import EngineObserver
+from app.engine.request import SummaryRequest
+from app.engine.worker import Worker
+from app.models.base import Seq2SeqModel
+from app.models.registry import load
+from app.numerals import Numerals
+
+ROWS = {False: (32, 64, 128), True: (128, 256, 512)}  # that are tried, without and with a GPU
+TIMEOUT = 3600.0
+WARM_UP_TEXTS = 64
+
+
+def measure(
+    precision: str, texts: Sequence[str], beams: int, rows: int, store: str = "model_store"
+) -> dict[str, float]:
+    """Summaries a second, each way, in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_measure, precision, texts, beams, rows, store).result()
+
+
+def _measure(precision: str, texts: Sequence[str], beams: int, rows: int, store: str) -> dict[str, float]:
+    model = load(Path(store), "news-en", precision=precision)
+    threads = threads_for(model.info, rows)
+    rates = {}
+    for way, run in (("static", static), ("continuous", continuous)):
+        run(model, tickets(model, texts[:WARM_UP_TEXTS], beams, rows), rows, threads)
+        waiting = tickets(model, texts, beams, rows)
+        started = time.perf_counter()
+        run(model, waiting, rows, threads)
+        rates[way] = len(texts) / (time.perf_counter() - started)
+    return rates
+
+
+def tickets(model: Seq2SeqModel, texts: Sequence[str], beams: int, rows: int) -> list[Ticket]:
+    """Tokenized, the shortest first."""
+    options = replace(model.info.defaults, num_beams=beams)
+    plans = [plan(model, SummaryRequest(text, options, timeout=TIMEOUT), rows) for text in texts]
+    return [Ticket(one, time.monotonic()) for one in sorted(plans, key=lambda one: one.parts[0].stop)]
+
+
+def continuous(model: Seq2SeqModel, waiting: Sequence[Ticket], rows: int, threads: int) -> None:
+    """As the service does it."""
+    worker = Worker(model, rows, Load(inf, inf, inf, inf), EngineObserver(), time.monotonic, threads)
+    worker.start()
+    try:
+        worker.admit(waiting)
+        for ticket in waiting:
+            ticket.future.result()
+    finally:
+        worker.drain(grace=0.0)
+
+
+def static(model: Seq2SeqModel, waiting: Sequence[Ticket], rows: int, threads: int) -> None:
+    """In batches, the longest first, so that no lane is left with a long one at the end."""
+    size = max(1, rows // threads // waiting[0].jobs[0].rows)
+    batches = [waiting[start : start + size] for start in range(0, len(waiting), size)]
+    numerals = Numerals(model.pieces)
+    failures: list[BaseException] = []
+
+    def lane() -> None:
+        if model.info.device == "cpu":
+            torch.set_num_threads(1)
+        try:
+            with torch.inference_mode():
+                batch = RunningBatch(model, numerals, rows // threads, EngineObserver(), time.monotonic)
+                while batches:
+                    _decode(batch, [job for ticket in batches.pop() for job in ticket.jobs])
+        except BaseException as error:
+            failures.append(error)
+
+    lanes = [threading.Thread(target=lane) for _ in range(threads)]
+    for thread in lanes:
+        thread.start()
+    for thread in lanes:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _decode(batch: RunningBatch, jobs: Sequence[Job]) -> None:
+    slots = iter(range(sum(job.rows for job in jobs)))
+    unfinished = len(jobs) - len(batch.join([(job, [next(slots) for _ in range(job.rows)]) for job in jobs]))
+    while unfinished:
+        unfinished -= len(batch.step())
