@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Special
+from app.models.transfer import upload
 from app.numerals import SourceNumbers
 
 # The smallest normal float32 as a logarithm: what a given token counts that the model cannot write at all.
@@ -319,7 +320,7 @@ def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
     width, most = values.shape[1], max(len(ask.wanted or ()) for ask in asks)
     if most:
         padded = [[*(ask.wanted or ()), *repeat(0, most - len(ask.wanted or ()))] for ask in asks]
-        wanted = torch.tensor(padded, device=columns.device)
+        (wanted,) = upload([torch.tensor(padded)], columns.device)
         values = torch.cat([values, log_probabilities.gather(1, wanted)], dim=1)
         columns = torch.cat([columns, wanted], dim=1)
     # float64 holds float32 values and columns alike exactly, so that one copy carries both.

@@ -117,6 +117,11 @@ SHARED = Shared(range(len(VOCABULARY)))
 @dataclass(frozen=True, slots=True)
 class FakeMemory(Memory):
     source: Source
+    model: "FakeModel"
+
+    @property
+    def ready(self) -> bool:
+        return not self.model.encodes_beside
 
     @property
     def candidates(self) -> Candidates:
@@ -189,6 +194,7 @@ class FakeModel(Seq2SeqModel):
     ) -> None:
         self.info = info or fake_info()
         self.gate = Gate()
+        self.encodes_beside = False  # while set, as if the device had not encoded anybody yet
         self.states: list[FakeState] = []
         self.encodings: list[list[Source]] = []  # the sources of every encoder pass
         self.steps: list[list[Row]] = []  # the rows of every decoder step
@@ -234,7 +240,7 @@ class FakeModel(Seq2SeqModel):
             self.before_encode(batch)
         if any(WORD_IDS[UNENCODABLE] in source for source in batch):
             raise RuntimeError("this source cannot be encoded")
-        return [FakeMemory(source) for source in batch]
+        return [FakeMemory(source, self) for source in batch]
 
     def open(self, capacity: int) -> FakeState:
         state = FakeState(self, capacity)

@@ -2,8 +2,11 @@
 
 Owned by one thread. An exception out of here says nothing about whose fault it is, and leaves the decoder's state
 unknown: the worker then drops the whole batch and finds out.
+
+Where the device encodes beside the decoder, live rows step on meanwhile, and newcomers join when they are encoded.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +32,20 @@ class _Running:
     encode_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """Jobs that are encoded together, since `began`; those that were dropped meanwhile have no memory any more."""
+
+    jobs: Sequence[Job]
+    slots: dict[Job, list[int]]
+    memories: dict[Job, Memory]
+    began: float
+
+    @property
+    def ready(self) -> bool:
+        return all(memory.ready for memory in self.memories.values())
+
+
 class RunningBatch:
     """Live jobs, each in slots of its own."""
 
@@ -45,6 +62,7 @@ class RunningBatch:
         self._numerals = numerals
         self._observer = observer
         self._clock = clock
+        self._arriving: deque[_Pass] = deque()
         self._running: dict[Job, _Running] = {}
 
     def join(self, newcomers: Sequence[tuple[Job, list[int]]]) -> list[Outcome]:
@@ -52,19 +70,16 @@ class RunningBatch:
         slots = dict(newcomers)
         failed: list[Outcome] = []
         for jobs in passes(list(slots)):
-            joined = self._clock()
+            began = self._clock()
             memories = self._encode(jobs)
-            seconds = self._clock() - joined
-            for job, memory in memories.items():
-                self._state.join(slots[job], memory)
-                self._running[job] = self._started(job, slots[job], memory, joined, seconds)
-            lengths = [job.tokens for job in jobs]
-            self._observer.encoded(sum(lengths), self._model.positions(lengths), seconds)
             failed += [(job, None) for job in jobs if job not in memories]
+            self._arriving.append(_Pass(jobs, slots, memories, began))
+            self._arrive()
         return failed
 
     def step(self) -> list[Outcome]:
         """Advance every live row by one token. Returns the jobs that are over, which have left."""
+        self._arrive()
         if not self._running:
             return []
         started = self._clock()
@@ -87,6 +102,22 @@ class RunningBatch:
         running = self._running.pop(job, None)
         if running:
             self._state.leave(running.slots)
+        for arriving in self._arriving:
+            arriving.memories.pop(job, None)
+
+    def _arrive(self) -> None:
+        """Start decoding those who have been encoded by now; when nothing else is live, the next in any case."""
+        while self._arriving and (self._arriving[0].ready or not self._running):
+            self._start(self._arriving.popleft())
+
+    def _start(self, arrived: _Pass) -> None:
+        jobs, seconds = arrived.jobs, self._clock() - arrived.began
+        for job, memory in arrived.memories.items():
+            slots = arrived.slots[job]
+            self._state.join(slots, memory)
+            self._running[job] = self._started(job, slots, memory, arrived.began, seconds)
+        lengths = [job.tokens for job in jobs]
+        self._observer.encoded(sum(lengths), self._model.positions(lengths), seconds)
 
     def _encode(self, jobs: Sequence[Job]) -> dict[Job, Memory]:
         """The memories of all that can be encoded: together, or each on its own when the pass fails."""

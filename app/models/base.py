@@ -133,10 +133,16 @@ class Memory(ABC):
     def source_tokens(self) -> int:
         """Number of real source positions: the width of this source's attention rows."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether the device has encoded it by now. Rows that join before wait for it, and so do all others."""
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:
-    """One decoder step of the rows that were asked for, in that order; tensors are on the device.
+    """One decoder step of the rows that were asked for, in that order; tensors are on the device,
+    where the next step may overwrite them.
 
     log_probabilities: (rows, columns) float32, raw: nothing suppressed or blocked yet. Column c stands for token c of
         the row's own candidates; beyond them it is minus infinity. The engine may overwrite it.

@@ -41,8 +41,8 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
         started.set()
         await stopped.wait()
         server.close()
-        while len(asyncio.all_tasks()) > 1:  # those who still read find their connections closed
-            await asyncio.sleep(0.01)
+        readers = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*readers)  # they find their connections closed
 
     stopped = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)

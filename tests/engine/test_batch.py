@@ -51,6 +51,30 @@ def test_what_cannot_be_encoded_or_gives_no_numbers_is_handed_back_without_an_ou
     assert model.occupied == 2
 
 
+def test_rows_step_on_while_newcomers_are_encoded_beside_them() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    batch.join([(job(model, "alpha", beams=1, length=12), [0])])
+    model.encodes_beside = True
+    dropped = job(model, "charlie", beams=1)
+    batch.join([(job(model, "bravo", beams=1), [1]), (dropped, [2])])
+    batch.step()
+    batch.drop(dropped)
+    model.encodes_beside = False
+    batch.step()
+    assert [len(rows) for rows in model.steps] == [1, 2]
+    assert model.occupied == 2
+
+
+def test_newcomers_who_are_alone_are_waited_for() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    model.encodes_beside = True
+    batch.join([(job(model, "alpha", beams=1), [0])])
+    batch.step()
+    assert [len(rows) for rows in model.steps] == [1]
+
+
 def test_a_job_is_dropped_at_most_once() -> None:
     model = FakeModel()
     batch = open_batch(model)

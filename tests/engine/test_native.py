@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from random import Random
 
 import pytest
+import torch
 
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.models.base import DecodingOptions
 from app.models.lstm.family import PRECISIONS, LSTMModel, load
+from app.models.lstm.graphs import Eager
 from app.models.lstm.network import NetworkConfig
 from tests.engine.running import assert_same
 from tests.models.lstm.checkpoints import write_checkpoint
@@ -24,15 +26,24 @@ SIZES = NetworkConfig(320)  # the real sizes, but for the vocabulary: kernels ar
 WORDS = " ".join(CORPUS).split()
 
 
-@pytest.fixture(scope="module", params=PRECISIONS)
+FIXED_SHAPES = "fixed shapes"  # as on a GPU, but without its graphs
+GPU = ["cuda"] if torch.cuda.is_available() else []
+
+
+@pytest.fixture(scope="module", params=[*PRECISIONS, FIXED_SHAPES, *GPU])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LSTMModel:
-    folder = write_checkpoint(tmp_path_factory.mktemp("native") / "store", network=SIZES)
+    store = tmp_path_factory.mktemp("native") / "store"
+    if request.param == FIXED_SHAPES:
+        return load(write_checkpoint(store), device="cpu", precision="float32", runner=Eager())
+    folder = write_checkpoint(store, network=SIZES)
+    if request.param in GPU:
+        return load(folder, device=request.param, precision="auto")
     return load(folder, device="cpu", precision=request.param)
 
 
 @contextmanager
-def started(model: LSTMModel, threads: int = 2) -> Iterator[Engine]:
-    engine = Engine(model, max_rows=ROWS, max_queue=1000, threads=threads)
+def started(model: LSTMModel) -> Iterator[Engine]:
+    engine = Engine(model, max_rows=ROWS, max_queue=1000, threads=2 if model.info.device == "cpu" else 1)
     engine.start()
     try:
         yield engine

@@ -3,6 +3,7 @@
 A result never depends on who shared the batch. Matrix kernels change with the number of rows; so shapes come from a
 small fixed family whose members were measured to be bit-equal row by row (`tests/models/lstm/test_invariance.py`):
 never fewer than four rows, then multiples of eight; source lengths in multiples of 16, whatever the others need.
+A GPU has its own shapes (`buckets.py`), step (`fixed.py`), memory for rows (`slots.py`) and runner (`graphs.py`).
 """
 
 import json
@@ -35,9 +36,14 @@ from app.models.base import (
 from app.models.checkpoint import read_json, verify
 from app.models.lstm import network
 from app.models.lstm.arithmetic import Arithmetic, Int8Arithmetic, padded_rows
-from app.models.lstm.encoding import Encoded, computed, encode
-from app.models.lstm.step import Reading, Run, Sources, Step
+from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
+from app.models.lstm.encoding import Encoded, computed, encode, encode_padded
+from app.models.lstm.fixed import FixedStep
+from app.models.lstm.graphs import CudaRunner, Runner
+from app.models.lstm.slots import FixedState
+from app.models.lstm.step import RaggedStep, Reading, Run, Sources
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
+from app.models.transfer import upload
 
 PRECISIONS = {
     "float32": Arithmetic(torch.float32),
@@ -55,12 +61,17 @@ class LSTMMemory(Memory):
     reading: Reading
     candidates: Candidates
     source_tokens: int
+    encoded: torch.cuda.Event | None = None  # on a GPU, whose streams do not wait for one another
+
+    @property
+    def ready(self) -> bool:
+        return self.encoded is None or bool(self.encoded.query())  # type: ignore[no-untyped-call]
 
 
 class LSTMState(DecoderState):
     """Slots as columns of a few tensors, of which a step gathers those in use; each keeps the source that it asks."""
 
-    def __init__(self, step: Step, capacity: int, size: int, device: torch.device) -> None:
+    def __init__(self, step: RaggedStep, capacity: int, size: int, device: torch.device) -> None:
         self._step, self._device = step, device
         self._cell = torch.zeros(2, capacity, size, device=device)
         self._hidden = step.arithmetic.bounded(self._cell).clone()
@@ -131,21 +142,41 @@ def _write(row: Tensor, values: Tensor, rest: float) -> None:
     row[len(values) :] = rest
 
 
+class LSTMFixedState(FixedState):
+    """Slots in memory that never moves, as a GPU has them."""
+
+    def join(self, rows: Sequence[int], memory: Memory) -> None:
+        assert isinstance(memory, LSTMMemory)
+        if memory.encoded:
+            torch.cuda.current_stream(memory.reading.prior.device).wait_event(memory.encoded)
+        self.enter(rows, memory.reading)
+
+
 class LSTMModel(Seq2SeqModel):
     """A checkpoint of the native family, on its device."""
 
     def __init__(
-        self, model: network.Seq2Seq, tokenizer: Tokenizer, info: ModelInfo, frequent: Sequence[int] | None = None
+        self,
+        model: network.Seq2Seq,
+        tokenizer: Tokenizer,
+        info: ModelInfo,
+        frequent: Sequence[int] | None = None,
+        runner: Runner | None = None,
     ) -> None:
-        """model: with float32 weights. frequent: what every row can write; None is the whole vocabulary."""
+        """model: with float32 weights. frequent: what every row can write; None is the whole vocabulary.
+
+        runner: of a device that takes its work in fixed shapes.
+        """
         arithmetic = PRECISIONS[info.precision]
         tokens = range(model.config.vocabulary_size) if frequent is None else tuple(frequent)
         self._tokenizer, self.info = tokenizer, info
         self._device = torch.device(info.device)
         self._shared = Shared(tokens)
+        self._runner = runner
         with torch.inference_mode():
             network.fold_values(model)
-            self._step = Step(model, arithmetic, torch.tensor(tokens, device=self._device))
+            kind = FixedStep if runner else RaggedStep
+            self._step = kind(model, arithmetic, torch.tensor(tokens, device=self._device))
         self._model = model.to(arithmetic.dtype)  # from here on it only encodes
 
     def tokenize(self, text: str) -> Tokens:
@@ -167,33 +198,53 @@ class LSTMModel(Seq2SeqModel):
 
     @torch.inference_mode()
     def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
-        encoded = encode(self._model, sources)
-        return list(map(self._memory, sources, given or [()] * len(sources), encoded))
+        given = given or [()] * len(sources)
+        if self._runner is None:
+            return list(map(self._memory, sources, given, encode(self._model, sources)))
+        memories: dict[int, Memory] = {}
+        with self._runner.beside() as ready:
+            for numbers, width in encoder_passes([len(source) for source in sources]):
+                encoded = encode_padded(self._model, [sources[number] for number in numbers], ENCODED_ROWS, width)
+                for number, one in zip(numbers, encoded, strict=True):
+                    memories[number] = self._memory(sources[number], given[number], one, ready)
+        return [memories[number] for number in range(len(sources))]
 
-    def _memory(self, source: Sequence[int], given: Sequence[int], encoded: Encoded) -> LSTMMemory:
+    def _memory(
+        self,
+        source: Sequence[int],
+        given: Sequence[int],
+        encoded: Encoded,
+        ready: torch.cuda.Event | None = None,
+    ) -> LSTMMemory:
         own = [token for token in dict.fromkeys([*source, *given]) if token not in self._shared.columns]
         candidates = Candidates(self._shared, own)
         columns = candidates.columns(source)
         seen: dict[int, int] = {}
         first = [seen.setdefault(column, position) for position, column in enumerate(columns)]
         padding = len(encoded.prior) - len(source)
-        positions = torch.tensor([columns + padding * columns[:1], first + padding * [0]], device=self._device)
-        tokens = torch.tensor(own, dtype=torch.long, device=self._device)
+        positions = torch.tensor([columns + padding * columns[:1], first + padding * [0]])
+        positions, tokens = upload([positions, torch.tensor(own, dtype=torch.long)], self._device)
         asked = self._step.arithmetic.store(encoded.keys, encoded.values)
-        return LSTMMemory(
-            Reading(asked, encoded.prior, positions[0], positions[1], tokens, encoded.start), candidates, len(source)
-        )
+        reading = Reading(asked, encoded.prior, positions[0], positions[1], tokens, encoded.start)
+        return LSTMMemory(reading, candidates, len(source), ready)
 
     def positions(self, lengths: Sequence[int]) -> int:
-        return computed(lengths)
+        if self._runner is None:
+            return computed(lengths)
+        return sum(ENCODED_ROWS * width for _, width in encoder_passes(lengths))
 
-    def open(self, capacity: int) -> LSTMState:
+    def open(self, capacity: int) -> DecoderState:
         with torch.inference_mode():
+            if isinstance(self._step, FixedStep):
+                assert self._runner is not None
+                limits = self.info.limits
+                widest = bucket_width(limits.max_source_tokens, limits.max_source_tokens + limits.max_summary_tokens)
+                return LSTMFixedState(self._step, capacity, widest, self._runner)
             return LSTMState(self._step, capacity, self._model.config.decoder_size, self._device)
 
 
-def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
-    """Verify the manifest, build the network of `config.json` and fill it.
+def load(folder: Path, *, device: str, precision: str, runner: Runner | None = None) -> LSTMModel:
+    """Verify the manifest, build the network of `config.json` and fill it. A GPU has a runner of its own.
 
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
@@ -231,7 +282,9 @@ def load(folder: Path, *, device: str, precision: str) -> LSTMModel:
         device=str(chosen),
         special=Special(start=START, end=END, suppressed=(PAD, START)),
     )
-    return LSTMModel(model, tokenizer, info, _frequent(frequent, sizes.vocabulary_size))
+    if chosen.type == "cuda":
+        runner = CudaRunner(chosen)
+    return LSTMModel(model, tokenizer, info, _frequent(frequent, sizes.vocabulary_size), runner)
 
 
 def _check_defaults(defaults: DecodingOptions, limits: Limits) -> None:

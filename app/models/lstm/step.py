@@ -11,9 +11,10 @@ other sources are, and how many columns the output has, is not: over all of thes
 same, bit for bit (`tests/models/lstm/test_invariance.py`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from app.models.lstm.network import Seq2Seq
 
 COLUMN_STEP = 64
 TINY = torch.finfo(torch.float32).tiny
+SourcesT = TypeVar("SourcesT")
 
 
 class Cell:
@@ -102,7 +104,7 @@ class Stepped(NamedTuple):
     cell: Tensor
 
 
-class Step:
+class Step(ABC, Generic[SourcesT]):
     """The decoder of a network whose values are what was encoded, prepared."""
 
     def __init__(self, model: Seq2Seq, arithmetic: Arithmetic, frequent: Tensor) -> None:
@@ -119,7 +121,7 @@ class Step:
         self._features = prepare(*_features(model, unit))
         self._logits = prepare(self._embedding[frequent], self._output_bias[frequent])
 
-    def __call__(self, tokens: Tensor, hidden: Tensor, cell: Tensor, sources: Sources) -> Stepped:
+    def __call__(self, tokens: Tensor, hidden: Tensor, cell: Tensor, sources: SourcesT) -> Stepped:
         """tokens (B) written last; hidden (2, B, D) as rows of a product, cell (2, B, D)."""
         embedded = self._inputs[tokens]  # (B, E)
         ask_hidden, ask_cell = self._ask([embedded, hidden[0]], cell[0])
@@ -129,13 +131,30 @@ class Step:
         gate = features[:, embedded.shape[1] : embedded.shape[1] + 2].log_softmax(1)  # (B, 2) generating, copying
         scores = self._score(features[:, : embedded.shape[1]].contiguous(), sources).add_(gate[:, :1])
         copied = gate[:, 1].exp()
-        _copy(scores, attention * copied.unsqueeze(1), sources)
+        columns, sums = self._copied(attention * copied.unsqueeze(1), sources)  # (B, W)
+        # See et al. 2017, eq. 9
+        scores.scatter_(1, columns, scores.gather(1, columns).exp_().add_(sums).clamp_min_(TINY).log_())
         return Stepped(
             scores, attention, copied, torch.stack([ask_hidden, write_hidden]), torch.stack([ask_cell, write_cell])
         )
 
+    @abstractmethod
+    def _attend(self, queries: Tensor, sources: SourcesT) -> tuple[Tensor, Tensor]:
+        """queries (B, K) -> attended (B, H), a product's rows, and weights (B, W), zero beyond a row's own source."""
+
+    @abstractmethod
+    def _score(self, features: Tensor, sources: SourcesT) -> Tensor:
+        """Log-probabilities (B, C) of generating what each row can write; minus infinity for what it cannot."""
+
+    @abstractmethod
+    def _copied(self, copies: Tensor, sources: SourcesT) -> tuple[Tensor, Tensor]:
+        """Probabilities of copying each position (B, W) -> the column of its token, and the sum over all with it."""
+
+
+class RaggedStep(Step[Sources]):
+    """Each source is asked by itself, as long as it is: a CPU computes nothing for nobody."""
+
     def _attend(self, queries: Tensor, sources: Sources) -> tuple[Tensor, Tensor]:
-        """queries (B, K) -> attended (B, H) and weights (B, W), zero beyond a row's own source."""
         arithmetic = self.arithmetic
         scores = torch.zeros_like(sources.prior)
         for start, stop, reading in sources.runs:
@@ -149,7 +168,6 @@ class Step:
         return torch.cat([*attended, idle]), weights
 
     def _score(self, features: Tensor, sources: Sources) -> Tensor:
-        """Log-probabilities (B, C) of generating what each row can write; minus infinity for what it cannot."""
         logits = features.new_empty(len(features), sources.width)
         logits[:, : self.shared] = self._logits(features)
         logits[:, self.shared :] = -torch.inf
@@ -157,11 +175,9 @@ class Step:
         logits.view(-1)[sources.places] = scored
         return logits.log_softmax(1)
 
-
-def _copy(scores: Tensor, copies: Tensor, sources: Sources) -> None:
-    """Add the probabilities (B, W) of copying each position (See et al. 2017, eq. 9)."""
-    sums = torch.zeros_like(copies).scatter_add_(1, sources.first, copies).gather(1, sources.first)
-    scores.scatter_(1, sources.positions, scores.gather(1, sources.positions).exp_().add_(sums).clamp_min_(TINY).log_())
+    def _copied(self, copies: Tensor, sources: Sources) -> tuple[Tensor, Tensor]:
+        sums = torch.zeros_like(copies).scatter_add_(1, sources.first, copies).gather(1, sources.first)
+        return sources.positions, sums
 
 
 def _features(model: Seq2Seq, unit: float) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from app.models.base import DecodingOptions, Limits, ModelInfo, Special
 from app.models.lstm.family import LSTMModel
+from app.models.lstm.graphs import Runner
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
 from tests.texts import trained_tokenizer
@@ -19,13 +20,19 @@ SMALL = NetworkConfig(320, embedding_size=16, encoder_size=12, decoder_size=20, 
 FREQUENT = range(2, 160)  # half of the vocabulary; the rest is written where the source has it
 
 
-def model_of(network: Seq2Seq, precision: str = "float32", frequent: Sequence[int] | None = None) -> LSTMModel:
+def model_of(
+    network: Seq2Seq,
+    precision: str = "float32",
+    frequent: Sequence[int] | None = None,
+    runner: Runner | None = None,
+    device: str = "cpu",
+) -> LSTMModel:
     """A copy of a network at the seam, with a tokenizer that does not matter."""
     special = Special(START, END, (PAD, START))
     info = ModelInfo(
-        "random", "lstm", "sha256:0", "en", "", LIMITS, DecodingOptions(), "", 0, precision, "cpu", special
+        "random", "lstm", "sha256:0", "en", "", LIMITS, DecodingOptions(), "", 0, precision, device, special
     )
-    return LSTMModel(copy.deepcopy(network).eval(), trained_tokenizer(), info, frequent)
+    return LSTMModel(copy.deepcopy(network).eval().to(device), trained_tokenizer(), info, frequent, runner)
 
 
 def write_checkpoint(store: Path, name: str = "small", network: NetworkConfig = SMALL, language: str = "en") -> Path:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from app.errors import CheckpointError, ConfigurationError
 from app.models.checkpoint import write_manifest
 from app.models.lstm.family import PRECISIONS, load
+from app.models.lstm.graphs import Eager, Runner
 from app.models.lstm.network import Memory, State
 from tests.models.lstm.checkpoints import LIMITS, SMALL, write_checkpoint
 
@@ -159,18 +161,26 @@ def test_a_wrong_device_or_precision_names_its_setting(folder: Path, device: str
         load(folder, device=device, precision=precision)
 
 
-def test_the_positions_of_an_encoder_pass_are_counted_as_the_network_computes_them(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("runner", [None, Eager()])
+def test_the_positions_that_are_encoded_are_counted_as_the_network_computes_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, runner: Runner | None
 ) -> None:
-    model = load(folder, device="cpu", precision="float32")
-    encode = model._model.encode
-    computed: list[int] = []
+    model = load(folder, device="cpu", precision="float32", runner=runner)
+    encode, lstm = model._model.encode, torch.lstm
+    computed: list[float] = []
 
     def counting(ids: torch.Tensor, lengths: torch.Tensor) -> tuple[Memory, State]:
         computed.append(ids.numel())
         return encode(ids, lengths)
 
+    def half_counting(inputs: torch.Tensor, *others: Any) -> Any:
+        computed.append(inputs.shape[0] * inputs.shape[1] / 2)  # a call for each direction
+        return lstm(inputs, *others)
+
     monkeypatch.setattr(model._model, "encode", counting)
-    for lengths in ([5], [3, 17], [16] * 9):
+    if runner is None:
+        monkeypatch.setattr(torch, "lstm", half_counting)
+    for lengths in ([5], [3, 170], [16] * 9):
+        computed.clear()
         model.encode([[7] * length for length in lengths])
-        assert computed.pop() == model.positions(lengths) >= sum(lengths)
+        assert sum(computed) == model.positions(lengths) >= sum(lengths)

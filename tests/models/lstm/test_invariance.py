@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.models.base import Memory, StepOutput
+from app.models.base import DecoderState, Memory, StepOutput
 from app.models.lstm.arithmetic import padded_rows
-from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel, LSTMState
+from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
@@ -34,7 +34,7 @@ def source(length: int, seed: int) -> list[int]:
     return [generator.randrange(3, SIZES.vocabulary_size) for _ in range(length)]
 
 
-def rows_of(state: LSTMState, rows: Sequence[int], tokens: Sequence[int], width: int) -> list[tuple[Tensor, Tensor]]:
+def rows_of(state: DecoderState, rows: Sequence[int], tokens: Sequence[int], width: int) -> list[tuple[Tensor, Tensor]]:
     output = state.step(rows, tokens)
     return [(written(output, i), output.attention[i, :width]) for i in range(len(rows))]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.models.lstm.arithmetic import Int8Product
-from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel
+from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel, LSTMState
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import PAD, START
 from tests.models.lstm.checkpoints import model_of
@@ -76,6 +76,7 @@ def test_beams_of_one_source_ask_one_reading(network: Seq2Seq) -> None:
     state.join([5, 2, 7], memory)
     alone.join([0], memory)
     together = state.step([5, 2, 7], [START, 9, START])
+    assert isinstance(state, LSTMState)
     assert state._readings[5] is state._readings[2] is memory.reading
     for row in (0, 2):
         assert torch.equal(together.log_probabilities[row], together.log_probabilities[0])
