@@ -20,7 +20,7 @@ from training.evaluation.run import Plan, evaluate
 from training.export import Card, describe, frequent_tokens, refit
 from training.picture import attend, draw
 from training.prepare import prepare, read_all
-from training.relevance import tell, train, with_relevance
+from training.relevance import make_ready, tell, train, with_relevance
 from training.train import Trainer, TrainingConfig
 from training.tune import Log, grid_of, tune
 
@@ -158,6 +158,7 @@ def relevance_command(
     size: Annotated[int, typer.Option(min=32, callback=_whole_vectors)] = 128,
     steps: int = 3000,
     learning_rate: float = 3e-3,
+    readiness: Annotated[float, typer.Option(help="To find an end: added to its logits afterwards.")] = 0.0,
     seed: int = 1,
 ) -> None:
     """Teach a checkpoint where the text that it is to summarize ends, where unrelated ones follow."""
@@ -166,6 +167,7 @@ def relevance_command(
     packed, held_out = (pack(read_all(rows), tokenizer, longest, longest) for rows in (data, valid))
     for step, loss in train(model, packed, longest=longest, steps=steps, learning_rate=learning_rate, seed=seed):
         print(f"step {step}/{steps}: {loss:.3f} nats a text", flush=True)
+    make_ready(model, readiness)
     refit(model, source, store / name)
     told = tell(model, held_out, longest=longest, texts=2000, seed=seed)
     print(f"held out: {told.loss:.3f} nats a text; {told.kept:.1%} kept, {told.passed_over:.1%} passed over")

@@ -116,6 +116,13 @@ def train(
 
 
 @torch.no_grad()
+def make_ready(model: Seq2Seq, readiness: float) -> None:
+    """Let another text begin more readily, or less: to miss an end costs a summary more than to see one too early."""
+    assert model.relevance is not None
+    model.relevance.begins.bias += readiness
+
+
+@torch.no_grad()
 def tell(model: Seq2Seq, packed: Packed, *, longest: int, texts: int, seed: int) -> Told:
     """Measure a trained one."""
     model.eval()

@@ -15,7 +15,7 @@ from tests.models.lstm.checkpoints import write_checkpoint
 from tests.training.corpus import write_corpus
 from training.__main__ import app
 from training.data import Packed, end_to_end
-from training.relevance import BATCH, joined, tell, train, with_relevance
+from training.relevance import BATCH, joined, make_ready, tell, train, with_relevance
 
 FIRST, LEAST, MOST = 3, 4, 9  # every text begins with the same token, and no other is
 
@@ -62,6 +62,10 @@ def test_training_finds_the_end_and_leaves_all_else_as_it_was(tmp_path: Path) ->
     assert learned.kept > 0.9
     assert learned.passed_over > 0.9
     assert learned.loss < 0.3 * unlearned.loss
+    make_ready(model, 2.0)
+    ready = tell(model, packed, longest=60, texts=100, seed=2)
+    assert ready.passed_over > learned.passed_over
+    assert ready.kept < learned.kept
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]) != name.startswith("relevance."), name
 
