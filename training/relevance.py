@@ -119,7 +119,7 @@ def train(
 def make_ready(model: Seq2Seq, readiness: float) -> None:
     """Let another text begin more readily, or less: to miss an end costs a summary more than to see one too early."""
     assert model.relevance is not None
-    model.relevance.begins.bias += readiness
+    model.relevance.begins.bias.add_(readiness)
 
 
 @torch.no_grad()

@@ -62,6 +62,7 @@ class Asked(NamedTuple):
     keys: Tensor  # (S, K)
     values: Tensor  # (S, H), or transposed
     scales: Tensor  # (S) of the keys
+    units: Tensor  # (H) of the values, all 1
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,23 @@ class Arithmetic:
 
     def store(self, keys: Tensor, values: Tensor) -> Asked:
         """keys (S, K) and values (S, H) of one source; values lie within -1 and 1."""
-        return Asked(keys.float(), values.float(), keys.new_ones(len(keys)))
+        return Asked(keys.float(), values.float(), keys.new_ones(len(keys)), keys.new_ones(values.shape[1]))
+
+    def asking(self, rows: Tensor) -> Tensor:
+        """Queries, or weights, as `score` and `attend` take them."""
+        return rows
 
     def score(self, queries: Tensor, asked: Asked) -> Tensor:
         """(n, K) -> (n, S)"""
         return _multiplied(queries, asked.keys.t())
 
     def attend(self, weights: Tensor, asked: Asked) -> Tensor:
-        """(n, S) -> (n, H), the rows of a product."""
-        return self.bounded(_multiplied(weights, asked.values))
+        """(n, S) -> (n, H), as `attended` takes them."""
+        return _multiplied(weights, asked.values)
+
+    def attended(self, values: Tensor) -> Tensor:
+        """As the rows of a product."""
+        return self.bounded(values)
 
 
 class Int8Arithmetic(Arithmetic):
@@ -106,16 +115,19 @@ class Int8Arithmetic(Arithmetic):
         keys = keys.float()
         scales = (keys.abs().amax(1).clamp_min_(_TINY) / 127.0).to(self.dtype)  # (S)
         rounded = (keys / scales.float().unsqueeze(1)).round_().to(torch.int8)
-        return Asked(rounded, self.bounded(values.float()).t().contiguous(), scales)
+        return Asked(rounded, self.bounded(values.float()).t().contiguous(), scales, scales.new_ones(values.shape[1]))
+
+    def asking(self, rows: Tensor) -> Tensor:
+        return rows.to(self.dtype)
 
     def score(self, queries: Tensor, asked: Asked) -> Tensor:
-        return torch._weight_int8pack_mm(queries.to(self.dtype), asked.keys, asked.scales)
+        return torch._weight_int8pack_mm(queries, asked.keys, asked.scales)
 
     def attend(self, weights: Tensor, asked: Asked) -> Tensor:
-        ones = asked.scales.new_ones(len(asked.values))
-        return (
-            torch._weight_int8pack_mm(weights.to(self.dtype).contiguous(), asked.values, ones).round_().to(torch.int8)
-        )
+        return torch._weight_int8pack_mm(weights.contiguous(), asked.values, asked.units)
+
+    def attended(self, values: Tensor) -> Tensor:
+        return values.round_().to(torch.int8)
 
 
 def _multiplied(rows: Tensor, columns: Tensor) -> Tensor:

@@ -156,16 +156,17 @@ class RaggedStep(Step[Sources]):
 
     def _attend(self, queries: Tensor, sources: Sources) -> tuple[Tensor, Tensor]:
         arithmetic = self.arithmetic
-        scores = torch.zeros_like(sources.prior)
+        scores, asking = torch.zeros_like(sources.prior), arithmetic.asking(queries)
         for start, stop, reading in sources.runs:
-            scores[start:stop, : len(reading)] = arithmetic.score(queries[start:stop], reading.asked)
+            scores[start:stop, : len(reading)] = arithmetic.score(asking[start:stop], reading.asked)
         weights = torch.softmax(scores.add_(sources.prior), dim=1)
+        asking = arithmetic.asking(weights)
         attended = [
-            arithmetic.attend(weights[start:stop, : len(reading)], reading.asked)
+            arithmetic.attend(asking[start:stop, : len(reading)], reading.asked)
             for start, stop, reading in sources.runs
         ]
         idle = attended[0].new_zeros(len(queries) - sources.runs[-1].stop, attended[0].shape[1])
-        return torch.cat([*attended, idle]), weights
+        return arithmetic.attended(torch.cat([*attended, idle])), weights
 
     def _score(self, features: Tensor, sources: Sources) -> Tensor:
         logits = features.new_empty(len(features), sources.width)

@@ -44,7 +44,7 @@ FIELDS = ("keys", "values", "scales", "prior", "columns", "first", "own", "start
 
 def tensors(reading: Reading, length: int) -> list[Tensor]:
     """All that a source is decoded from, without the padding of keys and values, whose weights are zero."""
-    keys, values, scales = reading.asked
+    keys, values, scales, _ = reading.asked
     values = values if len(values) == len(keys) else values.t()
     real = [field[:length] for field in (keys, values, scales)]
     return [*real, reading.prior, reading.columns, reading.first, reading.own, reading.start]
