@@ -36,7 +36,7 @@ from app.errors import TooLateError
 LOOK_AHEAD = 32
 MAX_JOIN_TOKENS = 16_384
 PASS_JOBS = 8
-FEWEST_JOIN = 4
+FEWEST_JOIN = 8
 PATIENCE = 4  # steps
 
 
