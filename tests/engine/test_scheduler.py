@@ -117,9 +117,10 @@ def test_an_odd_length_is_not_passed_over_for_ever() -> None:
 
 
 def test_a_lane_at_work_is_not_interrupted_for_a_few_newcomers_unless_they_have_waited() -> None:
-    scheduler: Scheduler[Job] = Scheduler(max_rows=9, limits=PLENTY)
-    scheduler.admit([Job() for _ in range(5)], now=0.0)
-    assert len(joined(scheduler)) == 5, "nothing runs: whoever is there joins at once"
+    more_than_half = FEWEST_JOIN + 2
+    scheduler: Scheduler[Job] = Scheduler(max_rows=more_than_half + FEWEST_JOIN, limits=PLENTY)
+    scheduler.admit([Job() for _ in range(more_than_half)], now=0.0)
+    assert len(joined(scheduler)) == more_than_half, "nothing runs: whoever is there joins at once"
     scheduler.admit([Job()], now=0.0)
     assert [len(joined(scheduler)) for _ in range(PATIENCE)] == [0] * (PATIENCE - 1) + [1]
     scheduler.leave(scheduler.live()[0])
