@@ -119,7 +119,7 @@ class Tokenizer:
         A character split over several tokens is the span of each of them; a token of white space has an empty span.
         """
         normalized, origin = normalize(text, self._chinese)
-        ids = self._bpe.encode_batch_fast([normalized], add_special_tokens=False)[0].ids  # where they are is found below
+        ids = self._bpe.encode_batch_fast([normalized], add_special_tokens=False)[0].ids  # spans are found below
         data = np.frombuffer(normalized.encode(), dtype=np.uint8)
         character_of = np.cumsum((data & 0xC0) != 0x80) - 1  # one entry for each byte: those of 10xxxxxx go on
         widths = self._widths[ids]
