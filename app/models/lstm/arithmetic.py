@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 FEWEST_ROWS = 4
 ROW_STEP = 8
+READ_AT_ONCE = 16  # numbers of a row that the kernels of int8 attention read, whether they are there or not
 UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -112,13 +113,13 @@ class Int8Arithmetic(Arithmetic):
         return (values * UNIT).round_().to(torch.int8)
 
     def store(self, keys: Tensor, values: Tensor) -> Asked:
-        keys = keys.float()
+        keys = _whole(keys.float())
         scales = (keys.abs().amax(1).clamp_min_(_TINY) / 127.0).to(self.dtype)  # (S)
         rounded = (keys / scales.float().unsqueeze(1)).round_().to(torch.int8)
         return Asked(rounded, self.bounded(values.float()).t().contiguous(), scales, scales.new_ones(values.shape[1]))
 
     def asking(self, rows: Tensor) -> Tensor:
-        return rows.to(self.dtype)
+        return _whole(rows.to(self.dtype))
 
     def score(self, queries: Tensor, asked: Asked) -> Tensor:
         return torch._weight_int8pack_mm(queries, asked.keys, asked.scales)
@@ -128,6 +129,12 @@ class Int8Arithmetic(Arithmetic):
 
     def attended(self, values: Tensor) -> Tensor:
         return values.round_().to(torch.int8)
+
+
+def _whole(rows: Tensor) -> Tensor:
+    """With zeros up to what is read at once. (The positions of a source are a multiple of it anyhow.)"""
+    missing = -rows.shape[1] % READ_AT_ONCE
+    return F.pad(rows, (0, missing)) if missing else rows
 
 
 def _multiplied(rows: Tensor, columns: Tensor) -> Tensor:
