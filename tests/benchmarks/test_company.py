@@ -7,16 +7,18 @@ import pytest
 from app.engine.engine import Engine
 from app.engine.request import Summary
 from app.models.lstm.family import PRECISIONS, load
+from app.models.lstm.network import NetworkConfig
 from benchmarks.company import Comparison, alone, compare, in_company, measure, requests_for
 from benchmarks.texts import mixed_texts
 from tests.models.lstm.checkpoints import write_checkpoint
 
 TEXTS = 24
+SIZES = NetworkConfig(320)  # the real sizes, but for the vocabulary: kernels are chosen by them
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("company") / "store").parent
+    return write_checkpoint(tmp_path_factory.mktemp("company") / "store", network=SIZES).parent
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
