@@ -72,7 +72,8 @@ def encode(model: Seq2Seq, sources: Sequence[Sequence[int]]) -> list[Encoded]:
     found: dict[int, Encoded] = {}
     for row, place in enumerate(order):
         own = layout.of(row)
-        prior = _prior(model, both[own], len(sources[place]))
+        real = torch.arange(layout.padded[row], device=layout.device) < len(sources[place])
+        prior = model.prior(both[own].unsqueeze(0), real.unsqueeze(0))[0]
         found[place] = Encoded(keys[own], values[own], prior, starts[row])
     return [found[place] for place in range(len(sources))]
 
@@ -102,15 +103,6 @@ def _starts(model: Seq2Seq, last: Tensor) -> Tensor:
     idle = padded_rows(len(last)) - len(last)
     starts = torch.tanh(model.bridge(F.pad(last, (0, 0, 0, idle)))).float()
     return starts.view(len(starts), 4, -1)
-
-
-def _prior(model: Seq2Seq, both: Tensor, length: int) -> Tensor:
-    """(S, H + E) of one source -> (S) float32."""
-    real = torch.arange(len(both), device=both.device) < length
-    prior = both.new_zeros(len(both), dtype=torch.float32)
-    if model.relevance is not None:
-        prior = model.relevance(both.unsqueeze(0), real.unsqueeze(0))[0]
-    return prior.masked_fill(~real, -torch.inf)
 
 
 class _Layout:

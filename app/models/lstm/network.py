@@ -266,10 +266,16 @@ class Seq2Seq(nn.Module):
         encoded, last = self.encoder(embedded, lengths)  # (B, S, H), (B, H)
         both = torch.cat([encoded, embedded], dim=2)  # (B, S, H + E)
         real = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # (B, S)
-        prior = torch.zeros_like(real, dtype=torch.float32) if self.relevance is None else self.relevance(both, real)
         keys, values = self.decoder.attention.project(both, encoded)  # (B, S, K), (B, S, H)
         start = torch.tanh(self.bridge(last))  # (B, 4 D)
-        return Memory(keys, values, ids, prior.masked_fill(~real, -torch.inf)), State(*start.chunk(4, dim=1))
+        return Memory(keys, values, ids, self.prior(both, real)), State(*start.chunk(4, dim=1))
+
+    def prior(self, both: Tensor, real: Tensor) -> Tensor:
+        """(B, S, H + E), real (B, S): where there is no padding -> what `Memory` calls its prior (B, S)."""
+        relevance = (
+            torch.zeros_like(real, dtype=torch.float32) if self.relevance is None else self.relevance(both, real)
+        )
+        return relevance.masked_fill(~real, -torch.inf)
 
     def decode(self, tokens: Tensor, memory: Memory, state: State) -> Decoded:
         """tokens (B, T): the start token and all that follow but the last, or just the last one written (T = 1)."""
