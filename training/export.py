@@ -76,9 +76,7 @@ def refit(model: Seq2Seq, source: Path, target: Path) -> None:
     config = read_json(source / "config.json") | {"network": dataclasses.asdict(model.config)}
     with _draft_of(target) as draft:
         _write_weights(draft, model)
-        for name in ("tokenizer.json", FREQUENT_FILE):
-            if (source / name).exists():
-                shutil.copyfile(source / name, draft / name)
+        _copy_words(source, draft)
         _write(draft, config, (source / "README.md").read_text(encoding="utf-8"))
 
 
@@ -104,9 +102,7 @@ def describe(
         weights = load_file(source / "model.safetensors")
         weights[QUERY] = (weights[QUERY].float() * sharpen).to(weights[QUERY].dtype)
         save_file(weights, draft / "model.safetensors")
-        for name in ("tokenizer.json", FREQUENT_FILE):
-            if (source / name).exists():
-                shutil.copyfile(source / name, draft / name)
+        _copy_words(source, draft)
         if frequent is not None:
             _write_frequent(draft, frequent)
         _write(draft, config, (source / "README.md").read_text(encoding="utf-8") if readme is None else readme)
@@ -115,6 +111,13 @@ def describe(
 def _write_weights(draft: Path, model: Seq2Seq) -> None:
     weights = {name: tensor.detach().to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
     save_file(weights, draft / "model.safetensors")
+
+
+def _copy_words(source: Path, draft: Path) -> None:
+    """The tokenizer, and the frequent tokens where there are any."""
+    for name in ("tokenizer.json", FREQUENT_FILE):
+        if (source / name).exists():
+            shutil.copyfile(source / name, draft / name)
 
 
 def _write(draft: Path, config: dict[str, Any], readme: str) -> None:
