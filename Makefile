@@ -65,7 +65,7 @@ evaluate: $(TRAIN) ## scores, truth and attention of a checkpoint (DATA=rows.jso
 	@echo "evaluating $(NAME) on $(DATA); DATA=rows.jsonl takes another, ARGS='--output FOLDER' keeps the scores"
 	$(PY) -m training evaluate --data $(DATA) --name $(NAME) $(ARGS)
 
-bench: $(BENCH) ## the service, its peers and the offline limit on this machine, in 25 minutes (ARGS=--quick for two)
+bench: $(BENCH) ## the service, its peers and the offline limit on this machine, in about 40 minutes (ARGS=--quick for a look)
 	$(PY) -m benchmarks peers $(ARGS)
 
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)

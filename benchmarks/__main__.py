@@ -15,7 +15,7 @@ from benchmarks.texts import SAMPLE
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Precision = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
 Output = Annotated[Path, typer.Option(help="Folder for records, tables and plots.")]
-Quick = Annotated[bool, typer.Option("--quick", help="A look in a minute or two: one round, few and short runs.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A look: one round, few and short runs.")]
 OUTPUT = Path("runs") / "benchmarks"
 
 

@@ -29,7 +29,7 @@ MEANINGS = {
     415: "The body is not declared as JSON.",
     422: "A field is wrong or unknown, or the text does not fit the model and `truncation` is `error`.",
     500: "The model failed on this text.",
-    503: "The queue is full, or the service is loading or stopping.",
+    503: "The queue is full, the deadline cannot be met, or the service is loading or stopping.",
     504: "The deadline of the request passed.",
 }
 HEADERS = {405: ("Allow", "Methods that it answers."), 503: ("Retry-After", "Seconds to wait before trying again.")}

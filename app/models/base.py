@@ -145,7 +145,7 @@ class StepOutput:
     where the next step may overwrite them.
 
     log_probabilities: (rows, columns) float32, raw: nothing suppressed or blocked yet. Column c stands for token c of
-        the row's own candidates; beyond them it is minus infinity. The engine may overwrite it.
+        the row's own candidates; beyond them it is minus infinity.
     attention: (rows, source) float32; columns at and beyond a row's own `source_tokens` are exactly zero.
     copied: (rows,) float32, probability that the step copies at all (1 - generation gate), or None for families
         without a copy mechanism.
