@@ -1,0 +1,54 @@
+"""The int8 kernels of a CPU with AVX-512 VNNI, in C: compiled when the project is installed, called through ctypes.
+
+A call holds no lock of the interpreter, and computes each row by itself, so that its result is the same in any company.
+Where there is no compiler, or another processor, there are none: `library()` is None, and int8 is not offered.
+"""
+
+import ctypes
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+PANEL = 64  # outputs of a product come in multiples of it
+UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
+_TINY = torch.finfo(torch.float32).tiny
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where they are not compiled, or this processor cannot run them."""
+    folder = Path(__file__).parent
+    found = [path for suffix in EXTENSION_SUFFIXES if (path := folder / f"_library{suffix}").exists()]
+    if not found or not torch.cpu._is_vnni_supported():
+        return None
+    return ctypes.CDLL(str(found[0]))
+
+
+class Packed(ctypes.Structure):
+    """`Product` of product.h."""
+
+    _fields_ = (
+        ("weight", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("inputs", ctypes.c_int64),
+        ("outputs", ctypes.c_int64),
+    )
+
+
+class Int8Weights:
+    """Weights (O, I) and bias (O) of a product, each output scaled by its largest weight; `packed` is what C reads."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        missing = -len(weight) % PANEL
+        weight = torch.nn.functional.pad(weight.float(), (0, 0, 0, missing))
+        self._bias = torch.nn.functional.pad(bias.float(), (0, missing))
+        self._scale = weight.abs().amax(1).clamp_min(_TINY) / 127.0  # (O)
+        rounded = (weight / self._scale.unsqueeze(1)).round().to(torch.int16)
+        outputs, inputs = weight.shape
+        panels = (rounded + 128).to(torch.uint8).view(outputs // PANEL, PANEL, inputs // 4, 4)
+        self._weight = panels.transpose(1, 2).contiguous()
+        self.packed = Packed(self._weight.data_ptr(), self._scale.data_ptr(), self._bias.data_ptr(), inputs, outputs)

@@ -1,0 +1,2 @@
+#include "functions.h"
+#include "product.h"
