@@ -1,4 +1,4 @@
-# Two stages: the first installs, the second holds only Python, the packages and app/.
+# Two stages: the first compiles and installs, the second holds only Python and the packages, this one among them.
 # The model store is mounted at /model_store, never built in.
 
 FROM python:3.11-slim-bookworm AS build
@@ -6,6 +6,11 @@ FROM python:3.11-slim-bookworm AS build
 ARG PIP_EXTRA_INDEX_URL=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
+# What compiles the int8 kernels.
+# hadolint ignore=DL3008
+RUN apt-get -q update \
+ && apt-get -q -y install --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/venv
 # Only the dependencies, so that a change of the code does not install torch again.
 COPY pyproject.toml constraints.txt ./
@@ -13,8 +18,10 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
       > requirements.txt \
  && /opt/venv/bin/pip install --quiet -c constraints.txt -r requirements.txt
 # The container cannot write bytecode: it is made here, and never looked for again in the sources.
+COPY README.md LICENSE ./
 COPY app app
-RUN /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash app
+RUN /opt/venv/bin/pip install --quiet --no-deps . \
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib/python3*/site-packages/app
 
 FROM python:3.11-slim-bookworm
 # OMP_WAIT_POLICY: threads that spin while they wait starve the other work of the machine.
@@ -28,7 +35,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     PRECIS_MODEL_STORE=/model_store
 WORKDIR /srv/precis
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /build/app app
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -1,7 +1,7 @@
 """Greedy and beam search, one decoder step at a time, every row with its own options.
 
-The worker asks each search what it needs to know of its rows (`asks`), lets `CandidateSelector` read that off the
-whole batch in one go, and hands each search its own answers (`advance`). Beyond that batch-wide read a search is plain
+The worker asks each search what it needs to know of its rows (`asks`), lets `select` read that off the whole batch in
+one go, and hands each search its own answers (`advance`). Beyond that batch-wide read a search is plain
 Python over its own numbers, so nothing in it can depend on who shares the batch.
 
 - Candidates of a row come best first, equal values in the order of their columns, and as many as the search looks at:
@@ -24,13 +24,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Special
+from app.models.lstm.kernels.top import top
 from app.models.transfer import upload
 from app.numerals import SourceNumbers
 
@@ -38,6 +39,7 @@ from app.numerals import SourceNumbers
 LOWEST_LOG_PROBABILITY = math.log(torch.finfo(torch.float32).tiny)
 
 BLOCK = 64  # columns
+MORE = 64  # candidates of a row that are read when those read with the others were not enough
 FEWEST = 8  # candidates of a row that are read with the others: a GPU would have to be waited for again
 
 Candidate = tuple[int, float]  # column, raw log-probability
@@ -157,6 +159,7 @@ class BeamSearch(Search):
         self._usual = Ask(2 * self.width)
         self._length = 0
         self._live = [Hypothesis()]
+        self._totals = [0.0]  # of their log-probabilities
         self._ended: list[Hypothesis] = []  # the best `width`, best first
 
     def written(self) -> list[int]:
@@ -166,34 +169,36 @@ class BeamSearch(Search):
         return [self._rules.ask(hypothesis.tokens, self._usual, self._candidates) for hypothesis in self._live]
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
-        ended, grown = self._choose(answers)
+        ended, grown, totals = self._choose(answers)
         if ended:
             self._ended = sorted([*self._ended, *ended.values()], key=self._penalised, reverse=True)[: self.width]
         if self._length == self._options.max_length:
             return self._conclude([live for row, live in enumerate(self._live) if row not in ended])
         if not grown:
             return self._conclude([] if self._ended else self._live)
-        self._live = grown
+        self._live, self._totals = grown, totals
         self._length += 1
         if len(self._ended) == self.width and self._penalised(self._ended[-1]) >= max(map(self._penalised, grown)):
             return self._conclude([])
         return [hypothesis.rows[-1] for hypothesis in grown]
 
-    def _choose(self, answers: Sequence[Answer]) -> tuple[dict[int, Hypothesis], list[Hypothesis]]:
-        """Of what may follow on all live hypotheses: the ends among the best `width`, by row, and the best others."""
+    def _choose(self, answers: Sequence[Answer]) -> tuple[dict[int, Hypothesis], list[Hypothesis], list[float]]:
+        """What may follow on all live hypotheses: the ends among the best `width`, by row; the best others; their totals."""
         ended: dict[int, Hypothesis] = {}
         grown: list[Hypothesis] = []
-        for _, row, column, log_probability in heapq.merge(*map(_extensions, range(len(answers)), self._live, answers)):
+        totals: list[float] = []
+        for total, row, column, log_probability in _best_first(self._totals, answers):
             live, token = self._live[row], self._candidates.token(column)
             if not self._rules.allow(live.tokens, token):
                 continue
             if token != self._special.end:
                 grown.append(live.extended(token, log_probability, row))
+                totals.append(-total)
             elif len(ended) + len(grown) < self.width:
                 ended[row] = live.ended(log_probability)
             if len(grown) == self.width:
                 break
-        return ended, grown
+        return ended, grown, totals
 
     def _conclude(self, cut: Sequence[Hypothesis]) -> list[int]:
         best = max([*self._ended, *cut], key=self._penalised)
@@ -204,11 +209,24 @@ class BeamSearch(Search):
         return penalised_score(hypothesis.scored, self._options.length_penalty)
 
 
-def _extensions(row: int, hypothesis: Hypothesis, answer: Answer) -> Iterator[tuple[float, int, int, float]]:
-    """Minus the sum of log-probabilities, so that the best is the smallest; row, column, the last log-probability."""
-    total = sum(hypothesis.log_probabilities)
-    for column, log_probability in answer.candidates:
-        yield -(total + log_probability), row, column, log_probability
+def _best_first(totals: Sequence[float], answers: Sequence[Answer]) -> Iterator[tuple[float, int, int, float]]:
+    """Minus the total of log-probabilities, so that the best is the smallest; row, column, the last log-probability."""
+    candidates = [iter(answer.candidates) for answer in answers]
+    heads = [
+        (-(totals[row] + first[1]), row, *first)
+        for row, own in enumerate(candidates)
+        if (first := next(own, None)) is not None
+    ]
+    heapq.heapify(heads)
+    while heads:
+        best = heads[0]
+        yield best
+        row = best[1]
+        following = next(candidates[row], None)
+        if following is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (-(totals[row] + following[1]), row, *following))
 
 
 class _OneRow(Search):
@@ -313,6 +331,9 @@ def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
     looks at more than it asked for: they must stay as they are until all have advanced.
     """
     count = max(ask.count for ask in asks)
+    if log_probabilities.device.type == "cpu" and (best := top(log_probabilities, count)):
+        read = zip(asks, best[1].tolist(), best[0].tolist(), strict=True)
+        return [_ranked(log_probabilities, row, *one) for row, one in enumerate(read)]
     if count == 1 and log_probabilities.device.type == "cpu":
         values, columns = _first(log_probabilities)
     else:
@@ -327,6 +348,31 @@ def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
     both = torch.stack((columns.double(), values.double())).cpu()
     read = zip(asks, both[0].long().tolist(), both[1].tolist(), strict=True)
     return [_answer(log_probabilities, row, width, *one) for row, one in enumerate(read)]
+
+
+def _ranked(scores: Tensor, row: int, ask: Ask, columns: list[int], values: list[float]) -> Answer:
+    """With the best of a row in their order."""
+    broken = not -math.inf < values[0] < math.inf
+    if ask.wanted is not None:
+        read = zip(ask.wanted, scores[row, list(ask.wanted)].tolist(), strict=True)
+        return Answer(sorted((one for one in read if one[1] > -math.inf), key=_rank), broken)
+    if values[-1] == -math.inf:
+        return Answer([one for one in zip(columns, values, strict=True) if one[1] > -math.inf], broken)
+    return Answer(chain(zip(columns, values, strict=True), _beyond(scores[row], len(values))), broken)
+
+
+def _beyond(scores: Tensor, count: int) -> Iterator[Candidate]:
+    """All of a row but its best `count`, best first."""
+    best = top(scores.unsqueeze(0), MORE)
+    assert best
+    values, columns = best[0][0].tolist(), best[1][0].tolist()
+    yield from islice(_possible(columns, values), count, None)
+    every = scores.sort(descending=True, stable=True)
+    yield from islice(_possible(every.indices.tolist(), every.values.tolist()), max(count, MORE), None)
+
+
+def _possible(columns: Sequence[int], values: Sequence[float]) -> Iterator[Candidate]:
+    return ((column, value) for column, value in zip(columns, values, strict=True) if value > -math.inf)
 
 
 def _answer(scores: Tensor, row: int, width: int, ask: Ask, columns: list[int], values: list[float]) -> Answer:

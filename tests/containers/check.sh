@@ -20,4 +20,6 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
   --exec "$post $url/attention | python3 tests/containers/answered.py summary attention" \
   --exec 'container=$(docker ps -q) && test "$(docker exec "$container" id -u)" = 10001' \
   --exec '! docker exec "$(docker ps -q)" touch /srv/precis/written /model_store/written 2>/dev/null' \
+  --exec '! grep -q avx512_vnni /proc/cpuinfo ||
+    docker exec "$(docker ps -q)" python -c "from app.models.lstm.kernels import library; assert library()"' \
   . "$url/readyz"

@@ -14,6 +14,10 @@ from torch import Tensor
 
 PANEL = 64  # outputs of a product come in multiples of it
 UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
+_ARGUMENTS = {
+    "precis_top": [_POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER],
+}
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -24,7 +28,11 @@ def library() -> ctypes.CDLL | None:
     found = [path for suffix in EXTENSION_SUFFIXES if (path := folder / f"_library{suffix}").exists()]
     if not found or not torch.cpu._is_vnni_supported():
         return None
-    return ctypes.CDLL(str(found[0]))
+    kernels = ctypes.CDLL(str(found[0]))
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(kernels, name)
+        function.argtypes, function.restype = arguments, None
+    return kernels
 
 
 class Packed(ctypes.Structure):

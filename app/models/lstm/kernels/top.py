@@ -1,0 +1,24 @@
+"""The best columns of rows of scores."""
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.models.lstm.kernels import library
+
+
+def top(scores: Tensor, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
+    """(rows, columns) float32, on a CPU -> the best `count` of each row: values and columns, the first of equals first.
+
+    A row with a NaN has it as its best. None where there are no kernels.
+    """
+    kernels = library()
+    if kernels is None:
+        return None
+    rows, width = scores.shape
+    scores = scores.contiguous()
+    count = min(count, width)
+    values = np.empty((rows, count), np.float32)
+    columns = np.empty((rows, count), np.int32)
+    kernels.precis_top(scores.data_ptr(), rows, width, count, values.ctypes.data, columns.ctypes.data)
+    return values, columns
