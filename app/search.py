@@ -183,7 +183,7 @@ class BeamSearch(Search):
         return [hypothesis.rows[-1] for hypothesis in grown]
 
     def _choose(self, answers: Sequence[Answer]) -> tuple[dict[int, Hypothesis], list[Hypothesis], list[float]]:
-        """What may follow on all live hypotheses: the ends among the best `width`, by row; the best others; their totals."""
+        """Of what may follow: the ends among the best `width`, by row, and the best others with their totals."""
         ended: dict[int, Hypothesis] = {}
         grown: list[Hypothesis] = []
         totals: list[float] = []
