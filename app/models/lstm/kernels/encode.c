@@ -4,8 +4,11 @@
  * 1, and is rounded at UNIT. A number that is NaN makes the unit of its position NaN, and with it all that is computed
  * of that position and of those that the recurrence reaches after it.
  *
- * Shapes: B sources, N positions of all of them, E embedding, U units of a direction, H = 2 U, K key, R relevance; all
- * but B and N with zeros up to a multiple of LANES.
+ * Words come again: half of the positions of some texts hold a token that others hold too. What is computed of a token
+ * alone is computed once for each that is distinct.
+ *
+ * Shapes: B sources, N positions of all of them, M distinct tokens, E embedding, U units of a direction, H = 2 U, K key,
+ * R relevance; from E on with zeros up to a multiple of LANES.
  */
 
 #include <math.h>
@@ -15,7 +18,7 @@
 
 #define LANES 16
 #define UNIT 126.0f   /* int8 for 1 */
-#define TOGETHER 64   /* positions that are projected, or multiplied before a recurrence, at once: they stay in the cache */
+#define TOGETHER 64   /* rows that are multiplied at once: they stay in the cache */
 #define COMPARED 9    /* vectors that tell whether another text begins, as in network.py */
 #define PHRASE 8      /* tokens, network.WINDOWS */
 #define SENTENCE 24
@@ -38,25 +41,35 @@ typedef struct {
 } Encoder;
 
 typedef struct {
-    int64_t count;          /* B */
-    const int64_t *lengths; /* (B), at least 1 each, the longest first */
+    int64_t sources, positions, distinct; /* B, N, M */
+    const int64_t *lengths;               /* (B), at least 1 each, the longest first; the sources stand end to end */
+    const int64_t *tokens;                /* (N), of the distinct ones */
+    const int8_t *embedded;               /* (M, E) */
+    const float *units;                   /* (M) what 1 stands for in `embedded` */
 } Batch;
+
+typedef struct {
+    int8_t *values; /* (N, H): UNIT for 1 */
+    int8_t *keys;   /* (N, K) */
+    float *scales;  /* (N) what 1 stands for in `keys` */
+    float *prior;   /* (N) */
+    float *start;   /* (B, outputs of the bridge) */
+} Encoded;
 
 /* Room for what is computed on the way. */
 typedef struct {
-    int64_t *first, *places;                      /* (B), (together): positions among N */
-    int8_t *outputs[2];                           /* (N, H), of the layers by turns but the last */
-    float *units[2];                              /* (N) what 1 stands for in `outputs` */
-    int8_t *gathered, *hidden;                    /* (together, E or H), (B, U) */
-    float *gathered_units, *hidden_units, *cell;  /* (together), (B), (B, U) */
-    float *gates;                                 /* (together, 4 U) */
-    float *projected, *tokens, *sums;             /* (TOGETHER, …), (S, R), (S + 1, R) */
-    float *vectors;                               /* (R) */
-    int8_t *seen;                                 /* (COMPARED, TOGETHER, R) */
-    float *seen_units;                            /* (COMPARED, TOGETHER) */
-    int8_t *ends;                                 /* (B, H) */
-    int32_t *excess;                              /* (together) */
-    int64_t together;
+    int64_t *first, *places;       /* (B): where a source begins, where it is read */
+    int8_t *outputs[2];            /* (N, H), of the layers by turns but the last */
+    float *units[2];               /* (N) what 1 stands for in outputs */
+    float *table;                  /* (M or N, 4 U or K + R): of what is read, without what comes before or after */
+    int8_t *hidden, *ends;         /* (B, U), (B, H) */
+    float *hidden_units, *cell;    /* (B), (B, U) */
+    float *gates;                  /* (B, 4 U) */
+    float *projected;              /* (TOGETHER, K + R or R) */
+    float *small, *sums, *vectors; /* of a source: (S, R) its tokens, (S + 1, R) all before, (COMPARED, R) */
+    int8_t *seen;                  /* (COMPARED, TOGETHER, R) */
+    float *seen_units;             /* (COMPARED, TOGETHER) */
+    int32_t *excess;               /* (TOGETHER or B) */
 } Scratch;
 
 static int64_t most(int64_t one, int64_t other)
@@ -74,34 +87,29 @@ static void *take(char **room, int64_t size)
 
 static Scratch lay_out(const Encoder *encoder, const Batch *batch, char **room)
 {
-    int64_t count = 0;
-    for (int64_t source = 0; source < batch->count; source++)
-        count += batch->lengths[source];
-    const int64_t longest = batch->lengths[0], wide = 2 * encoder->units, relevance = encoder->relevance;
-    const int64_t together = most(batch->count, TOGETHER), compared = COMPARED * TOGETHER;
-    const int64_t outputs = relevance ? most(encoder->encoded.outputs, encoder->compare->outputs) : encoder->encoded.outputs;
+    const int64_t sources = batch->sources, positions = batch->positions, longest = batch->lengths[0];
+    const int64_t half = encoder->units, relevance = encoder->relevance, spare = encoder->layers > 1 ? positions : 0;
+    const int64_t projected = encoder->encoded.outputs, compared = relevance ? encoder->compare->outputs : 0;
     Scratch scratch;
-    scratch.together = together;
-    scratch.first = take(room, batch->count * sizeof(int64_t));
-    scratch.places = take(room, together * sizeof(int64_t));
+    scratch.first = take(room, sources * sizeof(int64_t));
+    scratch.places = take(room, sources * sizeof(int64_t));
     for (int turn = 0; turn < 2; turn++) {
-        scratch.outputs[turn] = take(room, encoder->layers > 1 ? count * wide : 0);
-        scratch.units[turn] = take(room, count * sizeof(float));
+        scratch.outputs[turn] = take(room, spare * 2 * half);
+        scratch.units[turn] = take(room, positions * sizeof(float));
     }
-    scratch.gathered = take(room, together * most(encoder->embedding, wide));
-    scratch.hidden = take(room, batch->count * encoder->units);
-    scratch.gathered_units = take(room, together * sizeof(float));
-    scratch.hidden_units = take(room, batch->count * sizeof(float));
-    scratch.cell = take(room, batch->count * encoder->units * sizeof(float));
-    scratch.gates = take(room, together * 4 * encoder->units * sizeof(float));
-    scratch.projected = take(room, TOGETHER * outputs * sizeof(float));
-    scratch.tokens = take(room, longest * relevance * sizeof(float));
+    scratch.table = take(room, most(batch->distinct * most(4 * half, projected), spare * 4 * half) * sizeof(float));
+    scratch.hidden = take(room, sources * half);
+    scratch.ends = take(room, sources * 2 * half);
+    scratch.hidden_units = take(room, sources * sizeof(float));
+    scratch.cell = take(room, sources * half * sizeof(float));
+    scratch.gates = take(room, sources * 4 * half * sizeof(float));
+    scratch.projected = take(room, TOGETHER * most(projected, compared) * sizeof(float));
+    scratch.small = take(room, longest * relevance * sizeof(float));
     scratch.sums = take(room, (longest + 1) * relevance * sizeof(float));
     scratch.vectors = take(room, COMPARED * relevance * sizeof(float));
-    scratch.seen = take(room, compared * relevance);
-    scratch.seen_units = take(room, compared * sizeof(float));
-    scratch.ends = take(room, batch->count * wide);
-    scratch.excess = take(room, together * sizeof(int32_t));
+    scratch.seen = take(room, COMPARED * TOGETHER * relevance);
+    scratch.seen_units = take(room, COMPARED * TOGETHER * sizeof(float));
+    scratch.excess = take(room, most(sources, TOGETHER) * sizeof(int32_t));
     return scratch;
 }
 
@@ -110,7 +118,7 @@ static void store_bytes(int8_t *place, __m512i numbers)
     _mm_storeu_si128((__m128i *)place, _mm512_cvtsepi32_epi8(numbers));
 }
 
-/* `size` numbers as int8, scaled by the largest: what 1 stands for; none if one of them is none. */
+/* `size` numbers as int8, scaled by the largest: what 1 stands for; NaN if one of them is not finite. */
 static float round_row(const float *row, int64_t size, int8_t *out)
 {
     __m512 largest = _mm512_set1_ps(SMALLEST);
@@ -124,7 +132,7 @@ static float round_row(const float *row, int64_t size, int8_t *out)
     const __m512 factor = _mm512_set1_ps(127.0f / bound);
     for (int64_t place = 0; place < size; place += LANES)
         store_bytes(out + place, _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(row + place), factor)));
-    return none ? NAN : bound / 127.0f;
+    return none || isinf(bound) ? NAN : bound / 127.0f;
 }
 
 /* One row of a recurrence by one step; what 1 stands for in its new state. */
@@ -145,47 +153,50 @@ static float turn(const float *gates, int64_t units, float *cell, int8_t *hidden
     return none ? NAN : 1.0f / UNIT;
 }
 
-/* One direction of a layer. inputs (N, size) -> its half of outputs (N, H); a unit turns into none, or stays. */
+/* rows (count, inputs) -> the table (count, outputs). */
+static void tabulate(
+    const Product *product, const int8_t *rows, int64_t count, const float *units, const Scratch *scratch)
+{
+    const int64_t inputs = product->inputs, outputs = product->outputs;
+    for (int64_t row = 0; row < count; row += TOGETHER) {
+        const int64_t size = count - row < TOGETHER ? count - row : TOGETHER;
+        multiply(
+            product, rows + row * inputs, size, inputs, units + row, 0, scratch->table + row * outputs, outputs,
+            scratch->excess);
+    }
+}
+
+/* One direction of a layer, with its inputs in the table, at `tokens` of it -> its half of outputs (N, H). The unit of a
+ * position turns NaN, or stays. */
 static void recur(
     const Encoder *encoder, const Direction *direction, int backwards, const Batch *batch, const Scratch *scratch,
-    const int8_t *inputs, int64_t size, const float *input_units, int8_t *outputs, float *output_units)
+    const int64_t *tokens, int8_t *outputs, float *output_units)
 {
-    const int64_t units = encoder->units, longest = batch->lengths[0], half = backwards ? units : 0;
-    memset(scratch->hidden, 0, batch->count * units);
-    memset(scratch->cell, 0, batch->count * units * sizeof(float));
-    for (int64_t row = 0; row < batch->count; row++)
+    const int64_t units = encoder->units, width = 4 * units, half = backwards ? units : 0;
+    memset(scratch->hidden, 0, batch->sources * units);
+    memset(scratch->cell, 0, batch->sources * units * sizeof(float));
+    for (int64_t row = 0; row < batch->sources; row++)
         scratch->hidden_units[row] = 1.0f / UNIT;
-    int64_t rows = batch->count, coming = rows;
-    for (int64_t step = 0, stop = 0; step < longest;) {
-        int64_t count = 0;
-        for (; stop < longest && count + coming <= scratch->together; stop++) {
-            while (batch->lengths[coming - 1] <= stop)
-                coming--;
-            for (int64_t row = 0; row < coming; row++, count++) {
-                const int64_t place = scratch->first[row] + (backwards ? batch->lengths[row] - 1 - stop : stop);
-                scratch->places[count] = place;
-                scratch->gathered_units[count] = input_units[place];
-                memcpy(scratch->gathered + count * size, inputs + place * size, size);
-            }
+    int64_t rows = batch->sources;
+    for (int64_t step = 0; step < batch->lengths[0]; step++) {
+        while (batch->lengths[rows - 1] <= step)
+            rows--;
+        for (int64_t row = 0; row < rows; row++) {
+            const int64_t place = scratch->first[row] + (backwards ? batch->lengths[row] - 1 - step : step);
+            const float *input = scratch->table + (tokens ? tokens[place] : place) * width;
+            memcpy(scratch->gates + row * width, input, width * sizeof(float));
+            scratch->places[row] = place;
         }
         multiply(
-            &direction->input, scratch->gathered, count, size, scratch->gathered_units, 0, scratch->gates, 4 * units,
+            &direction->recurrent, scratch->hidden, rows, units, scratch->hidden_units, 1, scratch->gates, width,
             scratch->excess);
-        float *gates = scratch->gates;
-        const int64_t *place = scratch->places;
-        for (; step < stop; step++) {
-            while (batch->lengths[rows - 1] <= step)
-                rows--;
-            multiply(
-                &direction->recurrent, scratch->hidden, rows, units, scratch->hidden_units, 1, gates, 4 * units,
-                scratch->excess);
-            for (int64_t row = 0; row < rows; row++, place++, gates += 4 * units) {
-                const float unit = turn(
-                    gates, units, scratch->cell + row * units, scratch->hidden + row * units,
-                    outputs + *place * 2 * units + half);
-                scratch->hidden_units[row] = unit;
-                output_units[*place] = isnan(unit) ? unit : output_units[*place];
-            }
+        for (int64_t row = 0; row < rows; row++) {
+            const int64_t place = scratch->places[row];
+            const float unit = turn(
+                scratch->gates + row * width, units, scratch->cell + row * units, scratch->hidden + row * units,
+                outputs + place * 2 * units + half);
+            scratch->hidden_units[row] = unit;
+            output_units[place] = isnan(unit) ? unit : output_units[place];
         }
     }
 }
@@ -217,8 +228,8 @@ static void compare(const Encoder *encoder, const Scratch *scratch, int64_t posi
         _mm512_storeu_ps(same + place, _mm512_mul_ps(_mm512_loadu_ps(out + size + place), coming));
         _mm512_storeu_ps(same + size + place, _mm512_mul_ps(_mm512_loadu_ps(out + 2 * size + place), coming));
     }
-    memcpy(out + 7 * size, scratch->tokens + (position - 1) * size, row);
-    memcpy(out + 8 * size, scratch->tokens + position * size, row);
+    memcpy(out + 7 * size, scratch->small + (position - 1) * size, row);
+    memcpy(out + 8 * size, scratch->small + position * size, row);
 }
 
 /* Logit of another text beginning, from what `compare` became: (outputs of compare). */
@@ -258,47 +269,49 @@ static void survive(const Encoder *encoder, const Scratch *scratch, int64_t leng
     }
 }
 
-/* Keys of one source, and the small vectors of its tokens with their running sums. */
+/* Keys of one source, which begins at `first`, and the small vectors of its tokens with their running sums. What the
+ * tokens give to both is in the table. */
 static void project(
-    const Encoder *encoder, const Scratch *scratch, int64_t length, const int8_t *values, const float *units,
-    const int8_t *embedded, const float *embedded_units, int8_t *keys, float *scales)
+    const Encoder *encoder, const Batch *batch, const Scratch *scratch, int64_t first, int64_t length, const float *units,
+    const Encoded *encoded)
 {
     const int64_t wide = 2 * encoder->units, size = encoder->relevance, width = encoder->encoded.outputs;
-    float *tokens = scratch->tokens, *sums = scratch->sums;
+    float *small = scratch->small, *sums = scratch->sums;
     memset(sums, 0, size * sizeof(float));
-    for (int64_t start = 0; start < length; start += TOGETHER) {
-        const int64_t count = length - start < TOGETHER ? length - start : TOGETHER;
+    for (int64_t start = first; start < first + length; start += TOGETHER) {
+        const int64_t left = first + length - start, count = left < TOGETHER ? left : TOGETHER;
         float *row = scratch->projected;
+        for (int64_t place = 0; place < count; place++)
+            memcpy(row + place * width, scratch->table + batch->tokens[start + place] * width, width * sizeof(float));
         multiply(
-            &encoder->embedded, embedded + start * encoder->embedding, count, encoder->embedding, embedded_units + start, 0,
-            row, width, scratch->excess);
-        multiply(&encoder->encoded, values + start * wide, count, wide, units + start, 1, row, width, scratch->excess);
-        for (int64_t place = start; place < start + count; place++, row += width, tokens += size, sums += size) {
-            scales[place] = round_row(row, encoder->keys, keys + place * encoder->keys);
+            &encoder->encoded, encoded->values + start * wide, count, wide, units + start, 1, row, width, scratch->excess);
+        for (int64_t place = start; place < start + count; place++, row += width, small += size, sums += size) {
+            encoded->scales[place] = round_row(row, encoder->keys, encoded->keys + place * encoder->keys);
             for (int64_t unit = 0; unit < size; unit += LANES) {
-                const __m512 token = hyperbolic_tangent(_mm512_loadu_ps(row + encoder->keys + unit));
-                _mm512_storeu_ps(tokens + unit, token);
-                _mm512_storeu_ps(sums + size + unit, _mm512_add_ps(_mm512_loadu_ps(sums + unit), token));
+                const __m512 number = hyperbolic_tangent(_mm512_loadu_ps(row + encoder->keys + unit));
+                _mm512_storeu_ps(small + unit, number);
+                _mm512_storeu_ps(sums + size + unit, _mm512_add_ps(_mm512_loadu_ps(sums + unit), number));
             }
         }
     }
 }
 
-/* Where the decoder starts, of the last outputs of both directions: start (B, 4 D), tanh of the bridge. */
+/* Where the decoder starts: tanh of the bridge from the last outputs of both directions. */
 static void begin(
-    const Encoder *encoder, const Batch *batch, const Scratch *scratch, const int8_t *values, const float *units, float *start)
+    const Encoder *encoder, const Batch *batch, const Scratch *scratch, const float *units, const Encoded *encoded)
 {
-    const int64_t half = encoder->units, width = encoder->bridge.outputs;
-    for (int64_t row = 0; row < batch->count; row++) {
+    const int64_t half = encoder->units, wide = 2 * half, width = encoder->bridge.outputs;
+    for (int64_t row = 0; row < batch->sources; row++) {
         const int64_t first = scratch->first[row], last = first + batch->lengths[row] - 1;
-        memcpy(scratch->ends + row * 2 * half, values + last * 2 * half, half);
-        memcpy(scratch->ends + row * 2 * half + half, values + first * 2 * half + half, half);
-        scratch->hidden_units[row] = (units[first] + units[last]) / 2;
+        memcpy(scratch->ends + row * wide, encoded->values + last * wide, half);
+        memcpy(scratch->ends + row * wide + half, encoded->values + first * wide + half, half);
+        scratch->hidden_units[row] = (units[first] + units[last]) / 2; /* NaN if one of them is */
     }
     multiply(
-        &encoder->bridge, scratch->ends, batch->count, 2 * half, scratch->hidden_units, 0, start, width, scratch->excess);
-    for (int64_t place = 0; place < batch->count * width; place += LANES)
-        _mm512_storeu_ps(start + place, hyperbolic_tangent(_mm512_loadu_ps(start + place)));
+        &encoder->bridge, scratch->ends, batch->sources, wide, scratch->hidden_units, 0, encoded->start, width,
+        scratch->excess);
+    for (int64_t place = 0; place < batch->sources * width; place += LANES)
+        _mm512_storeu_ps(encoded->start + place, hyperbolic_tangent(_mm512_loadu_ps(encoded->start + place)));
 }
 
 /* Bytes that `precis_encode` needs beside its results. */
@@ -309,37 +322,33 @@ int64_t precis_encode_room(const Encoder *encoder, const Batch *batch)
     return end - (char *)NULL;
 }
 
-/* embedded (N, E), of which 1 stands for `embedded_units` (N) -> values (N, H) at UNIT, keys (N, K) and scales (N), prior (N),
- * start (B, 4 D up to a multiple of PANEL). */
-void precis_encode(
-    const Encoder *encoder, const Batch *batch, const int8_t *embedded, const float *embedded_units, char *room, int8_t *values,
-    int8_t *keys, float *scales, float *prior, float *start)
+void precis_encode(const Encoder *encoder, const Batch *batch, const Encoded *encoded, char *room)
 {
-    Scratch scratch = lay_out(encoder, batch, &room);
-    int64_t count = 0, size = encoder->embedding;
-    for (int64_t row = 0; row < batch->count; count += batch->lengths[row++])
-        scratch.first[row] = count;
-    const int8_t *inputs = embedded;
-    const float *units = embedded_units;
-    const int64_t wide = 2 * encoder->units;
+    const Scratch scratch = lay_out(encoder, batch, &room);
+    int64_t first = 0, distinct = batch->distinct;
+    for (int64_t row = 0; row < batch->sources; first += batch->lengths[row++])
+        scratch.first[row] = first;
+    const int8_t *inputs = batch->embedded;
+    const float *units = batch->units;
+    const int64_t *tokens = batch->tokens;
     for (int64_t layer = 0; layer < encoder->layers; layer++) {
-        int8_t *outputs = layer + 1 < encoder->layers ? scratch.outputs[layer % 2] : values;
+        int8_t *outputs = layer + 1 < encoder->layers ? scratch.outputs[layer % 2] : encoded->values;
         float *output_units = scratch.units[layer % 2];
-        for (int64_t place = 0; place < count; place++)
+        for (int64_t place = 0; place < batch->positions; place++)
             output_units[place] = 1.0f / UNIT;
-        for (int side = 0; side < 2; side++)
-            recur(
-                encoder, encoder->directions + 2 * layer + side, side, batch, &scratch, inputs, size, units, outputs,
-                output_units);
-        inputs = outputs, size = wide, units = output_units;
+        for (int side = 0; side < 2; side++) {
+            const Direction *direction = encoder->directions + 2 * layer + side;
+            tabulate(&direction->input, inputs, distinct, units, &scratch);
+            recur(encoder, direction, side, batch, &scratch, tokens, outputs, output_units);
+        }
+        inputs = outputs, units = output_units, distinct = batch->positions, tokens = NULL;
     }
-    begin(encoder, batch, &scratch, values, units, start);
-    memset(prior, 0, count * sizeof(float));
-    for (int64_t row = 0; row < batch->count; row++) {
-        const int64_t first = scratch.first[row], length = batch->lengths[row];
-        project(
-            encoder, &scratch, length, values + first * wide, units + first, embedded + first * encoder->embedding, embedded_units + first, keys + first * encoder->keys, scales + first);
+    begin(encoder, batch, &scratch, units, encoded);
+    tabulate(&encoder->embedded, batch->embedded, batch->distinct, batch->units, &scratch);
+    memset(encoded->prior, 0, batch->positions * sizeof(float));
+    for (int64_t row = 0; row < batch->sources; row++) {
+        project(encoder, batch, &scratch, scratch.first[row], batch->lengths[row], units, encoded);
         if (encoder->relevance)
-            survive(encoder, &scratch, length, prior + first);
+            survive(encoder, &scratch, batch->lengths[row], encoded->prior + scratch.first[row]);
     }
 }
