@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from ctypes import Structure, addressof, byref, c_int64, c_void_p
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,20 +65,30 @@ class _State(Structure):
 
 
 class NativeReading:
-    """A source as the kernel reads it, and where the output holds its tokens; `packed` is for as long as this lives."""
+    """A source as the kernel reads it, and where the output holds its tokens; `packed` is good while this is there."""
 
-    def __init__(self, source: Source, columns: Tensor, distinct: Tensor, own: Tensor) -> None:
-        """columns (S) int32: where the output holds the token of each position. distinct (U) int32: each of these once.
+    def __init__(self, source: Source, columns: NDArray[np.int32], own: Sequence[int]) -> None:
+        """columns (S): where the output holds the token of each position. own (N): the tokens that are not frequent, in
+        the order of their columns."""
+        self.positions, self.own = len(columns), len(own)
+        hidden, self.cell = _padded(source.start, 1).view(2, 2, -1).unbind(1)  # (2, D)
+        self.hidden, self.cell = in_int8(hidden), self.cell + 0 * hidden  # NaN where int8 cannot say it
+        distinct = np.unique(columns)
+        self.tensors = (
+            _padded(source.keys, 1),
+            source.scales,
+            _padded(source.values, 1),
+            source.prior,
+            torch.from_numpy(columns),
+            torch.from_numpy(distinct),
+            torch.tensor(own, dtype=torch.int32),
+        )
+        assert all(tensor.is_contiguous() for tensor in self.tensors)
+        self.packed = _Source(*map(Tensor.data_ptr, self.tensors), len(columns), len(distinct), len(own))
 
-        own (N) int32: the tokens that are not frequent, in the order of their columns.
-        """
-        self.columns, self.own = columns, own
-        hidden, cell = _padded(source.start, 1).view(2, 2, -1).unbind(1)
-        self.hidden, self.cell = in_int8(hidden), cell + 0 * hidden  # NaN where int8 cannot say it
-        keys, values = _padded(source.keys, 1), _padded(source.values, 1)
-        self._tensors = keys, source.scales, values, source.prior, columns, distinct, own
-        assert all(tensor.is_contiguous() for tensor in self._tensors)
-        self.packed = _Source(*map(Tensor.data_ptr, self._tensors), len(columns), len(distinct), len(own))
+    @property
+    def prior(self) -> Tensor:
+        return self.tensors[3]
 
 
 class NativeStep:
@@ -151,8 +163,8 @@ class NativeState(DecoderState):
 
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
         count, readings = len(rows), [self._readings[row] for row in rows]
-        width = _whole(max(len(reading.columns) for reading in readings), POSITION_STEP)
-        columns = _whole(self._step.shared + max(len(reading.own) for reading in readings), COLUMN_STEP)
+        width = _whole(max(reading.positions for reading in readings), POSITION_STEP)
+        columns = _whole(self._step.shared + max(reading.own for reading in readings), COLUMN_STEP)
         self._widen(columns, width)
         scores = self._scores[: count * columns].view(count, columns)
         attention = self._attention[: count * width].view(count, width)
@@ -202,7 +214,7 @@ def _whole(size: int, step: int = _STEP) -> int:
 
 def _padded(weight: Tensor, dimension: int, sizes: Sequence[int] = ()) -> Tensor:
     """With zeros after each part of a dimension (all of it is one, if no sizes are given), to what the kernel reads."""
-    parts = weight.split(list(sizes) or weight.shape[dimension], dimension)
+    parts = weight.split_with_sizes(list(sizes) or [weight.shape[dimension]], dimension)
     wanted = [_whole(part.shape[dimension]) - part.shape[dimension] for part in parts]
     if not any(wanted):
         return weight
@@ -228,7 +240,7 @@ def _features(model: Seq2Seq, unit: float) -> Int8Weights:
     config, output, gate = model.config, model.decoder.output, model.decoder.gate
     written, attended, embedded = config.decoder_size, 2 * config.encoder_size, config.embedding_size
     weight = torch.cat([F.pad(output.weight, (0, embedded)), gate.weight])  # (E + 1, D + H + E)
-    one, two, three = weight.split([written, attended, embedded], 1)
+    one, two, three = weight.split_with_sizes([written, attended, embedded], 1)
     wide = _padded(torch.cat([two, one, unit * three], dim=1), 1, (attended, written, embedded))
     sizes = (embedded, 1)
     return Int8Weights(_padded(wide, 0, sizes), _padded(torch.cat([output.bias, gate.bias]), 0, sizes))

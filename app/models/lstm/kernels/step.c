@@ -217,6 +217,13 @@ static void add_copies(const Source *source, const float *attention, float copie
     }
 }
 
+/* A product by itself: rows (count, inputs), units (count) -> out (count, outputs). excess: room for count numbers. */
+void precis_multiply(
+    const Product *product, int64_t count, const int8_t *rows, const float *units, float *out, int32_t *excess)
+{
+    multiply(product, rows, count, product->inputs, units, 0, out, product->outputs, excess);
+}
+
 /* Advances the rows in `slots` (count), no two the same, by the tokens that they wrote last.
  *
  * log_probabilities (count, columns): those of frequent tokens, then those of a row's own, then minus infinity; columns
