@@ -114,7 +114,7 @@ class NativeStep:
             in_int8(embedding / unit),
             ((embedding / scale.unsqueeze(1)).round() + 128).to(torch.uint8),
             scale,
-            bias.contiguous(),
+            bias.clone(),  # the model's own becomes another where it changes its type
         )
         self.weights = _Weights(
             *(product.packed for product in self._products),
