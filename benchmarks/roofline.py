@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
 from app.models.checkpoint import read_json
+from app.models.lstm.kernels import Int8Weights
 from app.models.lstm.network import NetworkConfig
 from app.models.registry import load as load_model
 from benchmarks.counting import PRECISIONS, Limit, Load, Machine, Part, Shape, encoding, limit, step
@@ -132,9 +133,9 @@ def multiplication(kind: str, shape: Shape) -> Action:
     batch, rows, inner, outer = shape
     outer = max(outer, 32)
     if kind == "int8":
+        prepared, units = Int8Weights(torch.randn(outer, inner), torch.zeros(outer)), torch.ones(rows)
         left = torch.randint(-127, 128, (rows, inner), dtype=torch.int8)
-        right = torch.randint(-127, 128, (-(-outer // 8) * 8, inner), dtype=torch.int8).t()
-        return lambda: torch._int_mm(left, right)
+        return lambda: prepared.multiply(left, units)
     dtype = getattr(torch, kind)
     if batch == 1:
         inputs, weights = torch.randn(rows, inner).to(dtype), torch.randn(outer, inner).to(dtype)

@@ -6,11 +6,11 @@ import pytest
 
 from app.engine.engine import Engine
 from app.engine.request import Summary
-from app.models.lstm.family import PRECISIONS, load
+from app.models.lstm.family import load
 from app.models.lstm.network import NetworkConfig
 from benchmarks.company import Comparison, alone, compare, in_company, measure, requests_for
 from benchmarks.texts import mixed_texts
-from tests.models.lstm.checkpoints import write_checkpoint
+from tests.models.lstm.checkpoints import ON_A_CPU, write_checkpoint
 
 TEXTS = 24
 SIZES = NetworkConfig(320)  # the real sizes, but for the vocabulary: kernels are chosen by them
@@ -21,7 +21,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("company") / "store", network=SIZES).parent
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ON_A_CPU)
 def test_texts_in_company_are_as_they_are_alone(store: Path, precision: str) -> None:
     found = measure(store, "small", TEXTS, precision, max_rows=16, seed=1)
     assert replace(found, left=0) == Comparison(TEXTS, 0, 0, 0.0)

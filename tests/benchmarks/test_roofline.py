@@ -8,10 +8,11 @@ import torch
 from benchmarks import roofline
 from benchmarks.counting import PRECISIONS, Shape
 from benchmarks.roofline import as_json, as_markdown, measure, multiplication, seconds_each
-from tests.models.lstm.checkpoints import write_checkpoint
+from tests.models.lstm.checkpoints import WITH_KERNELS, write_checkpoint
 
 PLAIN = [Shape(1, 4, 64, 96), Shape(1, 1, 64, 1)]
 BATCHED = Shape(3, 2, 64, 40)  # attention, never in int8
+pytestmark = WITH_KERNELS
 
 
 @pytest.mark.parametrize(("kind", "shape"), [*product(PRECISIONS, PLAIN), ("float32", BATCHED), ("bfloat16", BATCHED)])

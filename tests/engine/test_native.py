@@ -12,11 +12,11 @@ import torch
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.models.base import DecodingOptions
-from app.models.lstm.family import PRECISIONS, LSTMModel, load
+from app.models.lstm.family import LSTMModel, load
 from app.models.lstm.graphs import Eager
 from app.models.lstm.network import NetworkConfig
 from tests.engine.running import assert_same
-from tests.models.lstm.checkpoints import write_checkpoint
+from tests.models.lstm.checkpoints import ON_A_CPU, write_checkpoint
 from tests.texts import CORPUS
 
 PATIENCE = 600.0  # seconds; a slow machine changes nothing
@@ -30,7 +30,7 @@ FIXED_SHAPES = "fixed shapes"  # as on a GPU, but without its graphs
 GPU = ["cuda"] if torch.cuda.is_available() else []
 
 
-@pytest.fixture(scope="module", params=[*PRECISIONS, FIXED_SHAPES, *GPU])
+@pytest.fixture(scope="module", params=[*ON_A_CPU, FIXED_SHAPES, *GPU])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LSTMModel:
     store = tmp_path_factory.mktemp("native") / "store"
     if request.param == FIXED_SHAPES:

@@ -20,8 +20,9 @@ import pytest
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
-from app.models.lstm.family import PRECISIONS, LSTMModel, load
+from app.models.lstm.family import LSTMModel, load
 from tests.engine.running import assert_same
+from tests.models.lstm.checkpoints import ON_A_CPU
 
 STORE = Path(__file__).parents[2] / "model_store"
 CASES: list[dict[str, Any]] = [
@@ -30,7 +31,7 @@ CASES: list[dict[str, Any]] = [
 PATIENCE = 600.0  # seconds; a slow machine changes nothing
 
 
-@pytest.fixture(scope="module", params=PRECISIONS)
+@pytest.fixture(scope="module", params=ON_A_CPU)
 def model(request: pytest.FixtureRequest) -> LSTMModel:
     return load(STORE / "news-en", device="cpu", precision=request.param)
 

@@ -113,9 +113,8 @@ def _drawn(step: FixedStep, shape: Shape, places: int, seed: int) -> tuple[Tenso
         own = below(config.vocabulary_size, length // 2)
         columns = below(step.shared + len(own), length)
         first = torch.unique(columns, return_inverse=True)[1]  # of equal columns the same
-        asked = arithmetic.store(keys, values)
         start = normal(4, config.decoder_size)
-        step.store(sources, place, Reading(asked, -normal(length).abs(), columns, first, own, start))
+        step.store(sources, place, Reading(keys, values, -normal(length).abs(), columns, first, own, start))
     hidden, cell = (normal(2, lanes, config.decoder_size).tanh().repeat(1, times, 1) for _ in range(2))
     tokens = below(config.vocabulary_size, lanes).repeat(times)
     repeated = Sources(*(field.repeat(times, *(1,) * (field.dim() - 1)) for field in sources))

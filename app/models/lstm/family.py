@@ -1,8 +1,9 @@
-"""The native family at the seam: sources are encoded by `network.py`, rows are stepped by `step.py`.
+"""The native family at the seam: sources are encoded by `network.py`, rows are stepped by `step.py` or `native.py`.
 
-A result never depends on who shared the batch. Matrix kernels change with the number of rows; so shapes come from a
-small fixed family whose members were measured to be bit-equal row by row (`tests/models/lstm/test_invariance.py`):
-never fewer than four rows, then multiples of eight; source lengths in multiples of 16, whatever the others need.
+A result never depends on who shared the batch. In int8, kernels of our own compute each row by itself. The matrix
+kernels of torch change with the number of rows; so shapes come from a small fixed family whose members were measured to
+be bit-equal row by row (`tests/models/lstm/test_invariance.py`): never fewer than four rows, then multiples of eight;
+source lengths in multiples of 16, whatever the others need.
 A GPU has its own shapes (`buckets.py`), step (`fixed.py`), memory for rows (`slots.py`) and runner (`graphs.py`).
 """
 
@@ -13,7 +14,9 @@ from itertools import groupby, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -34,22 +37,20 @@ from app.models.base import (
     Tokens,
 )
 from app.models.checkpoint import read_json, verify
-from app.models.lstm import network
-from app.models.lstm.arithmetic import Arithmetic, Int8Arithmetic, padded_rows
+from app.models.lstm import kernels, network
+from app.models.lstm.arithmetic import Arithmetic, padded_rows
 from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.encoding import Encoded, computed, encode, encode_padded
 from app.models.lstm.fixed import FixedStep
 from app.models.lstm.graphs import CudaRunner, Runner
+from app.models.lstm.native import NativeReading, NativeState, NativeStep, Source, in_int8
 from app.models.lstm.slots import FixedState
 from app.models.lstm.step import RaggedStep, Reading, Run, Sources
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 from app.models.transfer import upload
 
-PRECISIONS = {
-    "float32": Arithmetic(torch.float32),
-    "bfloat16": Arithmetic(torch.bfloat16),
-    "int8": Int8Arithmetic(),
-}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16}  # of what torch computes
+PRECISIONS = tuple(DTYPES)
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 FREQUENT_FILE = "frequent.json"  # optional: ids of the tokens that every summary can be written with
 
@@ -58,7 +59,7 @@ FREQUENT_FILE = "frequent.json"  # optional: ids of the tokens that every summar
 class LSTMMemory(Memory):
     """One source, ready to be read by the decoder."""
 
-    reading: Reading
+    reading: Reading | NativeReading
     candidates: Candidates
     source_tokens: int
     encoded: torch.cuda.Event | None = None  # on a GPU, whose streams do not wait for one another
@@ -83,6 +84,7 @@ class LSTMState(DecoderState):
     @torch.inference_mode()
     def join(self, rows: Sequence[int], memory: Memory) -> None:
         assert isinstance(memory, LSTMMemory)
+        assert isinstance(memory.reading, Reading)
         reading = memory.reading
         wider = len(reading) - self._prior.shape[1]
         if wider > 0:
@@ -147,8 +149,18 @@ class LSTMFixedState(FixedState):
 
     def join(self, rows: Sequence[int], memory: Memory) -> None:
         assert isinstance(memory, LSTMMemory)
+        assert isinstance(memory.reading, Reading)
         if memory.encoded:
             torch.cuda.current_stream(memory.reading.prior.device).wait_event(memory.encoded)
+        self.enter(rows, memory.reading)
+
+
+class LSTMNativeState(NativeState):
+    """Slots that are computed in int8."""
+
+    def join(self, rows: Sequence[int], memory: Memory) -> None:
+        assert isinstance(memory, LSTMMemory)
+        assert isinstance(memory.reading, NativeReading)
         self.enter(rows, memory.reading)
 
 
@@ -167,17 +179,22 @@ class LSTMModel(Seq2SeqModel):
 
         runner: of a device that takes its work in fixed shapes.
         """
-        arithmetic = PRECISIONS[info.precision]
         tokens = range(model.config.vocabulary_size) if frequent is None else tuple(frequent)
         self._tokenizer, self.info = tokenizer, info
         self._device = torch.device(info.device)
         self._shared = Shared(tokens)
+        self._columns = np.full(model.config.vocabulary_size, -1, np.int32)  # of the frequent tokens
+        self._columns[list(tokens)] = np.arange(len(tokens))
         self._runner = runner
+        dtype, frequent_tokens = DTYPES[info.precision], torch.tensor(tokens, device=self._device)
+        self._step: RaggedStep | FixedStep | NativeStep
         with torch.inference_mode():
             network.fold_values(model)
-            kind = FixedStep if runner else RaggedStep
-            self._step = kind(model, arithmetic, torch.tensor(tokens, device=self._device))
-        self._model = model.to(arithmetic.dtype)  # from here on it only encodes
+            if info.precision == "int8":
+                self._step = NativeStep(model, frequent_tokens)
+            else:
+                self._step = (FixedStep if runner else RaggedStep)(model, Arithmetic(dtype), frequent_tokens)
+        self._model = model.to(dtype)  # from here on it only encodes
 
     def tokenize(self, text: str) -> Tokens:
         return self._tokenizer.encode(text)
@@ -216,17 +233,29 @@ class LSTMModel(Seq2SeqModel):
         encoded: Encoded,
         ready: torch.cuda.Event | None = None,
     ) -> LSTMMemory:
-        own = [token for token in dict.fromkeys([*source, *given]) if token not in self._shared.columns]
+        columns, own = self._places(source, given)
         candidates = Candidates(self._shared, own)
-        columns = candidates.columns(source)
-        seen: dict[int, int] = {}
-        first = [seen.setdefault(column, position) for position, column in enumerate(columns)]
-        padding = len(encoded.prior) - len(source)
-        positions = torch.tensor([columns + padding * columns[:1], first + padding * [0]])
-        positions, tokens = upload([positions, torch.tensor(own, dtype=torch.long)], self._device)
-        asked = self._step.arithmetic.store(encoded.keys, encoded.values)
-        reading = Reading(asked, encoded.prior, positions[0], positions[1], tokens, encoded.start)
+        if isinstance(self._step, NativeStep):
+            return LSTMMemory(NativeReading(_source(encoded, len(source)), columns, own), candidates, len(source))
+        _, first, same = np.unique(columns, return_index=True, return_inverse=True)
+        positions = np.zeros((2, len(encoded.prior)), np.int64)
+        positions[0] = columns[0]
+        positions[:, : len(source)] = columns, first[same]
+        places, tokens = upload([torch.from_numpy(positions), torch.tensor(own, dtype=torch.long)], self._device)
+        reading = Reading(
+            encoded.keys.float(), encoded.values.float(), encoded.prior, places[0], places[1], tokens, encoded.start
+        )
         return LSTMMemory(reading, candidates, len(source), ready)
+
+    def _places(self, source: Sequence[int], given: Sequence[int]) -> tuple[NDArray[np.int32], list[int]]:
+        """Where the output holds the token of each position, and the tokens that are not frequent, in this order."""
+        columns = self._columns[list(source)]
+        seldom = np.flatnonzero(columns < 0).tolist()
+        more = (token for token in given if self._columns[token] < 0)
+        own = list(dict.fromkeys([*(source[position] for position in seldom), *more]))
+        place = {token: column for column, token in enumerate(own, len(self._shared.tokens))}
+        columns[seldom] = [place[source[position]] for position in seldom]
+        return columns, own
 
     def positions(self, lengths: Sequence[int]) -> int:
         if self._runner is None:
@@ -240,7 +269,18 @@ class LSTMModel(Seq2SeqModel):
                 limits = self.info.limits
                 widest = bucket_width(limits.max_source_tokens, limits.max_source_tokens + limits.max_summary_tokens)
                 return LSTMFixedState(self._step, capacity, widest, self._runner)
+            if isinstance(self._step, NativeStep):
+                return LSTMNativeState(self._step, capacity)
             return LSTMState(self._step, capacity, self._model.config.decoder_size, self._device)
+
+
+def _source(encoded: Encoded, length: int) -> Source:
+    """What torch encoded, in int8."""
+    keys, values = encoded.keys[:length].float(), encoded.values[:length].float()
+    scales = keys.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
+    rounded = (keys / scales.unsqueeze(1)).round().to(torch.int8)
+    scales += 0 * values.sum(1)  # NaN where int8 cannot say it
+    return Source(rounded, scales, in_int8(values), encoded.prior[:length].contiguous(), encoded.start)
 
 
 def load(folder: Path, *, device: str, precision: str, runner: Runner | None = None) -> LSTMModel:
@@ -334,15 +374,17 @@ def _precision(name: str, device: torch.device) -> str:
         raise ConfigurationError(f"PRECIS_PRECISION={name}: not one of auto, {', '.join(PRECISIONS)}")
     if name == "int8" and device.type != "cpu":
         raise ConfigurationError(f"PRECIS_PRECISION={name}: only on a CPU; on {device} use bfloat16 or auto")
+    if name == "int8" and (missing := kernels.missing()):
+        raise ConfigurationError(f"PRECIS_PRECISION={name}: {missing}; use auto")
     return name
 
 
 def _fastest(device: torch.device) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    if not torch.cpu._is_avx512_bf16_supported():
-        return "float32"
-    return "int8" if torch.cpu._is_vnni_supported() else "bfloat16"
+    if not kernels.missing():
+        return "int8"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
 def _frequent(path: Path, vocabulary_size: int) -> list[int] | None:

@@ -28,7 +28,7 @@ class Sources(NamedTuple):
 
 
 class FixedStep(Step[Sources]):
-    """As many rows to a source; they stand in the order of the places. Any arithmetic but that in int8."""
+    """As many rows to a source; they stand in the order of the places."""
 
     def __init__(self, model: Seq2Seq, arithmetic: Arithmetic, frequent: Tensor) -> None:
         super().__init__(model, arithmetic, frequent)
@@ -54,8 +54,8 @@ class FixedStep(Step[Sources]):
     def store(self, sources: Sources, place: int, reading: Reading) -> None:
         """Write a source into its place. What stays of another is cleared: NaN times a weight of zero is still NaN."""
         for field, given, rest in (
-            (sources.keys, reading.asked.keys, 0.0),
-            (sources.values, reading.asked.values, 0.0),
+            (sources.keys, reading.keys, 0.0),
+            (sources.values, reading.values, 0.0),
             (sources.prior, reading.prior, -torch.inf),
             (sources.columns, reading.columns, reading.columns[0]),
             (sources.first, reading.first, 0),

@@ -1,4 +1,4 @@
-"""One decoder step as it is served: the network of `network.py`, computed with fewer and cheaper operations.
+"""One decoder step as torch computes it: the network of `network.py`, with fewer and cheaper operations.
 
 - Each LSTM layer is one product over its input and its state together; each gate is a sigmoid, which is several times
   cheaper than tanh: tanh(x) is 2 sigmoid(2 x) - 1, and the first doubling is in the weights.
@@ -19,7 +19,7 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from app.models.lstm.arithmetic import Arithmetic, Asked
+from app.models.lstm.arithmetic import Arithmetic, multiplied
 from app.models.lstm.network import Seq2Seq
 
 COLUMN_STEP = 64
@@ -30,10 +30,9 @@ SourcesT = TypeVar("SourcesT")
 class Cell:
     """An LSTM layer, one position at a time."""
 
-    def __init__(self, layer: nn.LSTM, arithmetic: Arithmetic, unit: float = 1.0) -> None:
-        """unit: what 1 stands for in the inputs."""
+    def __init__(self, layer: nn.LSTM, arithmetic: Arithmetic) -> None:
         inner, outer, inner_bias, outer_bias = layer.all_weights[0]
-        weight, bias = torch.cat([unit * inner, outer], dim=1), inner_bias + outer_bias
+        weight, bias = torch.cat([inner, outer], dim=1), inner_bias + outer_bias
         enter, forget, change, leave = zip(weight.chunk(4), bias.chunk(4), strict=True)
         weights, biases = zip(enter, forget, leave, (2 * part for part in change), strict=True)
         self._product = arithmetic.prepare(torch.cat(weights), torch.cat(biases))
@@ -51,14 +50,15 @@ class Cell:
 class Reading:
     """What the decoder needs of one source of S positions, padding included, with N tokens of its own.
 
-    asked: keys and values. prior (S): float32, added to the scores; minus infinity on padding.
+    keys (S, K) and values (S, H): float32. prior (S): float32, added to the scores; minus infinity on padding.
     columns (S): where a step's output holds the token of each position; on padding that of the first position.
     first (S): the first position with the same column.
     own (N): its own tokens, in the order of their columns.
     start: (4, D) float32, the decoder's first state.
     """
 
-    asked: Asked
+    keys: Tensor
+    values: Tensor
     prior: Tensor
     columns: Tensor
     first: Tensor
@@ -113,12 +113,11 @@ class Step(ABC, Generic[SourcesT]):
         self.shared = len(frequent)
         self._embedding = model.embedding.weight.float()
         self._output_bias = model.output_bias.float()
-        unit = float(self._embedding.abs().max())
-        self._inputs = arithmetic.bounded(self._embedding / unit)
-        self._ask, self._write = Cell(decoder.ask, arithmetic, unit), Cell(decoder.write, arithmetic)
+        self._inputs = self._embedding.to(arithmetic.dtype)
+        self._ask, self._write = Cell(decoder.ask, arithmetic), Cell(decoder.write, arithmetic)
         query = decoder.attention.query.weight * decoder.attention.scale
         self._query = prepare(query, torch.zeros(len(query), device=query.device))
-        self._features = prepare(*_features(model, unit))
+        self._features = prepare(*_features(model))
         self._logits = prepare(self._embedding[frequent], self._output_bias[frequent])
 
     def __call__(self, tokens: Tensor, hidden: Tensor, cell: Tensor, sources: SourcesT) -> Stepped:
@@ -155,18 +154,15 @@ class RaggedStep(Step[Sources]):
     """Each source is asked by itself, as long as it is: a CPU computes nothing for nobody."""
 
     def _attend(self, queries: Tensor, sources: Sources) -> tuple[Tensor, Tensor]:
-        arithmetic = self.arithmetic
-        scores, asking = torch.zeros_like(sources.prior), arithmetic.asking(queries)
+        scores = torch.zeros_like(sources.prior)
         for start, stop, reading in sources.runs:
-            scores[start:stop, : len(reading)] = arithmetic.score(asking[start:stop], reading.asked)
+            scores[start:stop, : len(reading)] = multiplied(queries[start:stop], reading.keys.t())
         weights = torch.softmax(scores.add_(sources.prior), dim=1)
-        asking = arithmetic.asking(weights)
         attended = [
-            arithmetic.attend(asking[start:stop, : len(reading)], reading.asked)
-            for start, stop, reading in sources.runs
+            multiplied(weights[start:stop, : len(reading)], reading.values) for start, stop, reading in sources.runs
         ]
         idle = attended[0].new_zeros(len(queries) - sources.runs[-1].stop, attended[0].shape[1])
-        return arithmetic.attended(torch.cat([*attended, idle])), weights
+        return self.arithmetic.bounded(torch.cat([*attended, idle])), weights
 
     def _score(self, features: Tensor, sources: Sources) -> Tensor:
         logits = features.new_empty(len(features), sources.width)
@@ -181,11 +177,10 @@ class RaggedStep(Step[Sources]):
         return sources.positions, sums
 
 
-def _features(model: Seq2Seq, unit: float) -> tuple[Tensor, Tensor]:
+def _features(model: Seq2Seq) -> tuple[Tensor, Tensor]:
     """Output layer and copy gate as one product over what was written and attended, and the last token: (E + 32, I).
 
     The gate is a softmax over two logits, the second of them zero; 32 outputs, for sizes are multiples of 32.
-    unit: what 1 stands for in the embedding of the last token.
     """
     output, gate = model.decoder.output, model.decoder.gate
     size = output.out_features
@@ -193,5 +188,4 @@ def _features(model: Seq2Seq, unit: float) -> tuple[Tensor, Tensor]:
     bias = gate.weight.new_zeros(size + 32)
     weight[:size, : output.in_features], bias[:size] = output.weight, output.bias
     weight[size : size + 1], bias[size : size + 1] = gate.weight, gate.bias
-    weight[:, output.in_features :] *= unit
     return weight, bias

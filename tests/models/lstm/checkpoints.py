@@ -4,10 +4,12 @@ import copy
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
 from app.models.base import DecodingOptions, Limits, ModelInfo, Special
-from app.models.lstm.family import LSTMModel
+from app.models.lstm import kernels
+from app.models.lstm.family import PRECISIONS, LSTMModel
 from app.models.lstm.graphs import Runner
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
@@ -16,6 +18,9 @@ from training.export import Card, export
 
 LIMITS = Limits(400, 64)
 SMALL = NetworkConfig(320, embedding_size=16, encoder_size=12, decoder_size=20, key_size=8)
+
+WITH_KERNELS = pytest.mark.skipif(kernels.missing() is not None, reason=f"int8: {kernels.missing()}")
+ON_A_CPU = [pytest.param(name, marks=WITH_KERNELS if name == "int8" else ()) for name in PRECISIONS]
 
 FREQUENT = range(2, 160)  # half of the vocabulary; the rest is written where the source has it
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from app.models.lstm.arithmetic import Arithmetic
 from app.models.lstm.buckets import (
     ENCODED_ROWS,
     FEWEST_PLACES,
@@ -15,7 +16,6 @@ from app.models.lstm.buckets import (
     buckets_in_use,
     encoder_passes,
 )
-from app.models.lstm.family import PRECISIONS
 from app.models.lstm.fixed import FixedStep, Sources
 from app.models.lstm.network import Seq2Seq
 from app.models.lstm.step import Stepped
@@ -38,7 +38,7 @@ class Unsteady(FixedStep):
 def test_a_bucket_that_is_not_bit_equal_is_not_used_but_where_nothing_else_fits(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    step = Unsteady(Seq2Seq(SMALL).eval(), PRECISIONS["float32"], torch.tensor(FREQUENT))
+    step = Unsteady(Seq2Seq(SMALL).eval(), Arithmetic(torch.float32), torch.tensor(FREQUENT))
     assert buckets_in_use(step, Shape(128, 2), 32) == [8, 16, 32]
     assert not caplog.records
     step.wrong = 16

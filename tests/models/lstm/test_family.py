@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from app.errors import CheckpointError, ConfigurationError
 from app.models.checkpoint import write_manifest
+from app.models.lstm import kernels
 from app.models.lstm.family import PRECISIONS, load
 from app.models.lstm.graphs import Eager, Runner
 from app.models.lstm.network import Memory, State
-from tests.models.lstm.checkpoints import LIMITS, SMALL, write_checkpoint
+from tests.models.lstm.checkpoints import LIMITS, SMALL, WITH_KERNELS, write_checkpoint
 
 
 @pytest.fixture
@@ -138,14 +139,25 @@ def test_without_a_list_of_frequent_tokens_every_row_can_write_the_whole_vocabul
 
 
 @pytest.mark.parametrize(
-    ("bfloat16", "vnni", "precision"), [(True, True, "int8"), (True, False, "bfloat16"), (False, True, "float32")]
+    ("missing", "bfloat16", "precision"),
+    [
+        pytest.param(None, False, "int8", marks=WITH_KERNELS),
+        ("no compiler", True, "bfloat16"),
+        ("no compiler", False, "float32"),
+    ],
 )
-def test_auto_is_the_fastest_precision_that_the_processor_has(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, bfloat16: bool, vnni: bool, precision: str
+def test_auto_is_the_fastest_precision_that_there_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None, bfloat16: bool, precision: str
 ) -> None:
+    monkeypatch.setattr(kernels, "missing", lambda: missing)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: vnni)
     assert load(folder, device="cpu", precision="auto").info.precision == precision
+
+
+def test_int8_without_kernels_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    with pytest.raises(ConfigurationError, match="PRECIS_PRECISION=int8: the processor has no AVX-512 VNNI"):
+        load(folder, device="cpu", precision="int8")
 
 
 def test_something_else_than_a_tokenizer_is_refused(folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from app.models.lstm.family import PRECISIONS
+from app.models.lstm.arithmetic import Arithmetic
 from app.models.lstm.fixed import FixedStep
 from app.models.lstm.graphs import Eager, Runner
 from app.models.lstm.network import Seq2Seq
@@ -17,7 +17,7 @@ from tests.models.lstm.checkpoints import FREQUENT, SMALL, model_of
 @torch.inference_mode()
 def test_a_step_needs_no_number_on_the_host() -> None:
     """Fake tensors have no numbers at all: whoever asks for one fails."""
-    step = FixedStep(Seq2Seq(SMALL), PRECISIONS["bfloat16"], torch.tensor(FREQUENT))
+    step = FixedStep(Seq2Seq(SMALL), Arithmetic(torch.bfloat16), torch.tensor(FREQUENT))
     with FakeTensorMode(allow_non_fake_inputs=True):
         cell = torch.zeros(2, 24, SMALL.decoder_size)
         tokens = torch.zeros(24, dtype=torch.long)

@@ -12,6 +12,7 @@ from torch import Tensor
 from app.models.lstm.buckets import Shape, agreeing, buckets
 from app.models.lstm.family import LSTMMemory, LSTMModel
 from app.models.lstm.graphs import CudaRunner
+from app.models.lstm.native import NativeReading
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
@@ -54,8 +55,9 @@ def source(length: int, seed: int) -> list[int]:
     return [generator.randrange(3, SIZES.vocabulary_size) for _ in range(length)]
 
 
-def tensors(reading: Reading) -> list[Tensor]:
-    return [*reading.asked, reading.prior, reading.columns, reading.first, reading.own, reading.start]
+def tensors(reading: Reading | NativeReading) -> list[Tensor]:
+    assert isinstance(reading, Reading)
+    return [reading.keys, reading.values, reading.prior, reading.columns, reading.first, reading.own, reading.start]
 
 
 @contextmanager

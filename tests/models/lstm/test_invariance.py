@@ -9,18 +9,19 @@ from torch import Tensor
 
 from app.models.base import DecoderState, Memory, StepOutput
 from app.models.lstm.arithmetic import padded_rows
-from app.models.lstm.family import PRECISIONS, LSTMMemory, LSTMModel
+from app.models.lstm.family import LSTMMemory, LSTMModel
+from app.models.lstm.native import NativeReading
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import START
-from tests.models.lstm.checkpoints import model_of
+from tests.models.lstm.checkpoints import ON_A_CPU, model_of
 
 SIZES = NetworkConfig(16_000, relevance_size=128)  # the real sizes: kernels are chosen by them
 FREQUENT = range(2, 4_098)
 STEPS = 4
 
 
-@pytest.fixture(scope="module", params=PRECISIONS)
+@pytest.fixture(scope="module", params=ON_A_CPU)
 def model(request: pytest.FixtureRequest) -> LSTMModel:
     torch.manual_seed(0)
     network = Seq2Seq(SIZES)
@@ -39,14 +40,11 @@ def rows_of(state: DecoderState, rows: Sequence[int], tokens: Sequence[int], wid
     return [(written(output, i), output.attention[i, :width]) for i in range(len(rows))]
 
 
-FIELDS = ("keys", "values", "scales", "prior", "columns", "first", "own", "start")
-
-
-def tensors(reading: Reading, length: int) -> list[Tensor]:
+def tensors(reading: Reading | NativeReading, length: int) -> list[Tensor]:
     """All that a source is decoded from, without the padding of keys and values, whose weights are zero."""
-    keys, values, scales, _ = reading.asked
-    values = values if len(values) == len(keys) else values.t()
-    real = [field[:length] for field in (keys, values, scales)]
+    if isinstance(reading, NativeReading):
+        return [*reading.tensors, reading.hidden, reading.cell]
+    real = [reading.keys[:length], reading.values[:length]]
     return [*real, reading.prior, reading.columns, reading.first, reading.own, reading.start]
 
 
@@ -65,10 +63,9 @@ def test_an_encoded_source_is_the_same_in_any_company(model: LSTMModel, length: 
         among = model.encode([*others[:place], ids, *others[place:]])[place]
         assert isinstance(alone, LSTMMemory)
         assert isinstance(among, LSTMMemory)
-        for name, one, other in zip(
-            FIELDS, tensors(among.reading, length), tensors(alone.reading, length), strict=True
-        ):
-            assert torch.equal(one, other), (name, company)
+        both = zip(tensors(among.reading, length), tensors(alone.reading, length), strict=True)
+        for number, (one, other) in enumerate(both):
+            assert torch.equal(one, other), (number, company)
 
 
 @pytest.mark.parametrize("length", [1, 17, 90])

@@ -15,24 +15,30 @@ from torch import Tensor
 PANEL = 64  # outputs of a product come in multiples of it
 UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
-_ARGUMENTS = {
-    "precis_top": [_POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER],
-}
 _TINY = torch.finfo(torch.float32).tiny
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where they are not compiled, or this processor cannot run them."""
-    folder = Path(__file__).parent
-    found = [path for suffix in EXTENSION_SUFFIXES if (path := folder / f"_library{suffix}").exists()]
-    if not found or not torch.cpu._is_vnni_supported():
+    if missing():
         return None
-    kernels = ctypes.CDLL(str(found[0]))
-    for name, arguments in _ARGUMENTS.items():
-        function = getattr(kernels, name)
-        function.argtypes, function.restype = arguments, None
+    kernels = ctypes.CDLL(_files()[0])
+    kernels.precis_top.argtypes = [_POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER]
     return kernels
+
+
+def missing() -> str | None:
+    """Why there are no kernels; None if there are."""
+    if not torch.cpu._is_vnni_supported():
+        return "the processor has no AVX-512 VNNI"
+    return None if _files() else "its kernels were not compiled when the project was installed"
+
+
+@cache
+def _files() -> list[str]:
+    folder = Path(__file__).parent
+    return [str(path) for suffix in EXTENSION_SUFFIXES if (path := folder / f"_library{suffix}").exists()]
 
 
 class Packed(ctypes.Structure):
@@ -51,7 +57,7 @@ class Int8Weights:
     """Weights (O, I) and bias (O) of a product, each output scaled by its largest weight; `packed` is what C reads."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        missing = -len(weight) % PANEL
+        self._outputs, missing = len(weight), -len(weight) % PANEL
         weight = torch.nn.functional.pad(weight.float(), (0, 0, 0, missing))
         self._bias = torch.nn.functional.pad(bias.float(), (0, missing))
         self._scale = weight.abs().amax(1).clamp_min(_TINY) / 127.0  # (O)
@@ -60,3 +66,13 @@ class Int8Weights:
         panels = (rounded + 128).to(torch.uint8).view(outputs // PANEL, PANEL, inputs // 4, 4)
         self._weight = panels.transpose(1, 2).contiguous()
         self.packed = Packed(self._weight.data_ptr(), self._scale.data_ptr(), self._bias.data_ptr(), inputs, outputs)
+
+    def multiply(self, rows: Tensor, units: Tensor) -> Tensor:
+        """rows (B, I) int8, of which 1 stands for units (B) float32 -> rows W^T + b (B, O) float32."""
+        kernels = library()
+        assert kernels
+        count, width = len(rows), len(self._bias)
+        out, excess = torch.empty(count, width), torch.empty(count, dtype=torch.int32)
+        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, units, out, excess)]
+        kernels.precis_multiply(ctypes.byref(self.packed), ctypes.c_int64(count), *pointers)
+        return out[:, : self._outputs]

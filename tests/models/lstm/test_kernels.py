@@ -1,0 +1,60 @@
+"""Products in int8 are exact but for the rounding of weights; and the kernels are there where they can be."""
+
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.models.lstm import kernels
+from app.models.lstm.kernels import Int8Weights
+from tests.models.lstm.checkpoints import WITH_KERNELS
+
+
+@pytest.mark.skipif(
+    shutil.which("gcc") is None or not torch.cpu._is_vnni_supported(), reason="no compiler, or no AVX-512 VNNI"
+)
+def test_kernels_are_there_where_they_can_be_compiled_and_run() -> None:
+    assert kernels.missing() is None
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert kernels.missing() == "the processor has no AVX-512 VNNI"
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr(kernels, "_files", list)
+    assert kernels.missing() == "its kernels were not compiled when the project was installed"
+
+
+@WITH_KERNELS
+@given(st.integers(0, 2**20), st.integers(1, 40), st.integers(1, 160), st.integers(1, 200))
+@settings(deadline=None, max_examples=60)
+def test_a_product_is_off_by_half_a_unit_of_its_weights_at_most(seed: int, count: int, fours: int, outer: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight, bias = torch.randn(outer, 4 * fours, generator=generator), torch.randn(outer, generator=generator)
+    rows = torch.randint(-128, 128, (count, 4 * fours), generator=generator, dtype=torch.int8)
+    units = torch.rand(count, generator=generator)
+    exact = units.double().unsqueeze(1) * (rows.double() @ weight.double().T) + bias
+    bound = units.unsqueeze(1) * rows.float().abs().sum(1, keepdim=True) * weight.abs().amax(1) / 127 / 2
+    prepared = Int8Weights(weight, bias)
+    got = prepared.multiply(rows, units)
+    assert ((got - exact).abs() <= 1.001 * bound + 1e-4).all()
+    some = torch.randperm(count, generator=generator)[: count // 2 + 1]
+    assert torch.equal(prepared.multiply(rows[some], units[some]), got[some])
+
+
+@WITH_KERNELS
+def test_a_product_of_the_largest_numbers_is_exact() -> None:
+    """Sums are taken of w + 128, and would show it where they did not fit."""
+    signs = torch.tensor([1.0, -1.0, 1.0]).unsqueeze(1)
+    rows = torch.tensor([[-128], [127]], dtype=torch.int8).expand(2, 2048).contiguous()
+    got = Int8Weights(127 * signs.expand(3, 2048), torch.zeros(3)).multiply(rows, torch.ones(2))
+    assert torch.equal(got, rows.float().sum(1, keepdim=True) * 127 * signs.T)
+
+
+@WITH_KERNELS
+def test_a_product_of_nothing_is_the_bias() -> None:
+    bias = torch.randn(32)
+    got = Int8Weights(torch.zeros(32, 64), bias).multiply(torch.zeros(4, 64, dtype=torch.int8), torch.ones(4))
+    assert torch.equal(got, bias.expand(4, 32))
