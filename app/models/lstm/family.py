@@ -43,7 +43,8 @@ from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.encoding import Encoded, computed, encode, encode_padded
 from app.models.lstm.fixed import FixedStep
 from app.models.lstm.graphs import CudaRunner, Runner
-from app.models.lstm.native import NativeReading, NativeState, NativeStep, Source, in_int8
+from app.models.lstm.native import NativeReading, NativeState, NativeStep, Source
+from app.models.lstm.native_encoding import NativeEncoder
 from app.models.lstm.slots import FixedState
 from app.models.lstm.step import RaggedStep, Reading, Run, Sources
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
@@ -188,10 +189,11 @@ class LSTMModel(Seq2SeqModel):
         self._runner = runner
         dtype, frequent_tokens = DTYPES[info.precision], torch.tensor(tokens, device=self._device)
         self._step: RaggedStep | FixedStep | NativeStep
+        self._native: NativeEncoder | None = None
         with torch.inference_mode():
             network.fold_values(model)
             if info.precision == "int8":
-                self._step = NativeStep(model, frequent_tokens)
+                self._step, self._native = NativeStep(model, frequent_tokens), NativeEncoder(model)
             else:
                 self._step = (FixedStep if runner else RaggedStep)(model, Arithmetic(dtype), frequent_tokens)
         self._model = model.to(dtype)  # from here on it only encodes
@@ -216,6 +218,8 @@ class LSTMModel(Seq2SeqModel):
     @torch.inference_mode()
     def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
         given = given or [()] * len(sources)
+        if self._native:
+            return list(map(self._native_memory, sources, given, self._native(sources)))
         if self._runner is None:
             return list(map(self._memory, sources, given, encode(self._model, sources)))
         memories: dict[int, Memory] = {}
@@ -235,8 +239,6 @@ class LSTMModel(Seq2SeqModel):
     ) -> LSTMMemory:
         columns, own = self._places(source, given)
         candidates = Candidates(self._shared, own)
-        if isinstance(self._step, NativeStep):
-            return LSTMMemory(NativeReading(_source(encoded, len(source)), columns, own), candidates, len(source))
         _, first, same = np.unique(columns, return_index=True, return_inverse=True)
         positions = np.zeros((2, len(encoded.prior)), np.int64)
         positions[0] = columns[0]
@@ -246,6 +248,10 @@ class LSTMModel(Seq2SeqModel):
             encoded.keys.float(), encoded.values.float(), encoded.prior, places[0], places[1], tokens, encoded.start
         )
         return LSTMMemory(reading, candidates, len(source), ready)
+
+    def _native_memory(self, source: Sequence[int], given: Sequence[int], encoded: Source) -> LSTMMemory:
+        columns, own = self._places(source, given)
+        return LSTMMemory(NativeReading(encoded, columns, own), Candidates(self._shared, own), len(source))
 
     def _places(self, source: Sequence[int], given: Sequence[int]) -> tuple[NDArray[np.int32], list[int]]:
         """Where the output holds the token of each position, and the tokens that are not frequent, in this order."""
@@ -258,6 +264,8 @@ class LSTMModel(Seq2SeqModel):
         return columns, own
 
     def positions(self, lengths: Sequence[int]) -> int:
+        if self._native:
+            return sum(lengths)
         if self._runner is None:
             return computed(lengths)
         return sum(ENCODED_ROWS * width for _, width in encoder_passes(lengths))
@@ -272,15 +280,6 @@ class LSTMModel(Seq2SeqModel):
             if isinstance(self._step, NativeStep):
                 return LSTMNativeState(self._step, capacity)
             return LSTMState(self._step, capacity, self._model.config.decoder_size, self._device)
-
-
-def _source(encoded: Encoded, length: int) -> Source:
-    """What torch encoded, in int8."""
-    keys, values = encoded.keys[:length].float(), encoded.values[:length].float()
-    scales = keys.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny) / 127
-    rounded = (keys / scales.unsqueeze(1)).round().to(torch.int8)
-    scales += 0 * values.sum(1)  # NaN where int8 cannot say it
-    return Source(rounded, scales, in_int8(values), encoded.prior[:length].contiguous(), encoded.start)
 
 
 def load(folder: Path, *, device: str, precision: str, runner: Runner | None = None) -> LSTMModel:
