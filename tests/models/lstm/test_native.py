@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from app.models.base import DecoderState, Memory, StepOutput
 from app.models.lstm.family import LSTMMemory, LSTMModel, load
-from app.models.lstm.native import NativeReading, NativeState, Source
+from app.models.lstm.native import NativeReading, NativeState
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import START
 from app.search import Ask, select
@@ -197,7 +198,8 @@ def test_a_source_that_is_not_finite_breaks_its_own_row_alone(model: LSTMModel, 
     state, whole = joined(model, memories), joined(model, memories)
     (broken,) = model.encode([source(20, 9)])
     reading = reading_of(broken)
-    {"scales": reading.tensors[1][7:8], "prior": reading.prior[7:8], "cell": reading.cell[0, 7:8]}[field].fill_(value)
+    numbers = {"scales": reading.source.scales, "prior": reading.source.prior, "cell": reading.cell[0]}
+    numbers[field][7] = value
     state.leave([2])
     state.join([2], broken)
     for step in range(3):
@@ -214,8 +216,7 @@ def test_a_first_state_that_is_not_finite_breaks_its_row(model: LSTMModel, layer
     reading = reading_of(memory)
     start = torch.zeros(4, SIZES.decoder_size)
     start[layer, 5] = torch.nan
-    keys, scales, values, prior, columns, *_ = reading.tensors
-    broken = NativeReading(Source(keys, scales, values, prior, start), columns.numpy(), [])
+    broken = NativeReading(reading.source._replace(start=start), np.zeros(20, np.int32), [])
     state = model.open(1)
     assert isinstance(state, NativeState)
     state.enter([0], broken)
