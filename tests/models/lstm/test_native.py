@@ -4,6 +4,7 @@ import random
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from app.models.base import DecoderState, Memory, StepOutput
 from app.models.lstm.family import LSTMMemory, LSTMModel, load
-from app.models.lstm.native import NativeReading, NativeState
+from app.models.lstm.native import NativeReading, NativeState, Source
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import START
 from app.search import Ask, select
@@ -106,6 +107,23 @@ def test_every_size_and_length_comes_to_what_float32_comes_to(
         torch.testing.assert_close(got.attention.sum(1), torch.ones(len(lengths)))
 
 
+def test_scores_of_large_keys_are_not_too_large() -> None:
+    """As products of int16 and int8 they would be, if nothing was done about it."""
+    network = network_of(replace(SIZES, key_size=1024))
+    torch.nn.init.ones_(network.decoder.attention.query.weight)
+    keys = torch.zeros(3, 1024, dtype=torch.int8)
+    keys[0], keys[1, :512] = 127, 127
+    values = torch.zeros(3, 2 * SIZES.encoder_size, dtype=torch.int8)
+    start = torch.full((4, SIZES.decoder_size), 0.1)
+    three = Source(keys, torch.full((3,), 1e-3), values, torch.zeros(3), start)
+    state = model_of(network, "int8").open(1)
+    assert isinstance(state, NativeState)
+    state.enter([0], NativeReading(three, np.arange(3, dtype=np.int32), []))
+    whole, half, none = state.step([0], [START]).attention[0, :3]
+    assert abs(float((whole / none).log())) > 1e-3
+    torch.testing.assert_close(whole * none, half * half)
+
+
 def test_a_source_of_frequent_tokens_alone_has_no_columns_of_its_own(model: LSTMModel) -> None:
     ids = [*FREQUENT[:5], *FREQUENT[:5]]
     (memory,) = model.encode([ids])
@@ -182,11 +200,13 @@ def test_threads_share_a_model(model: LSTMModel) -> None:
     assert all(torch.equal(one, two) for other in others for one, two in zip(first, other, strict=True))
 
 
-def assert_broken(output: StepOutput, row: int) -> None:
-    answers = select(output.log_probabilities, [Ask()] * len(output.log_probabilities))
-    assert [answer.broken for answer in answers] == [number == row for number in range(len(answers))]
-    several = select(output.log_probabilities, [Ask(8)] * len(output.log_probabilities))
-    assert [answer.broken for answer in several] == [number == row for number in range(len(several))]
+def assert_broken(output: StepOutput, row: int, memory: Memory) -> None:
+    """In all that it says, and seen by every search."""
+    scores = output.log_probabilities
+    assert scores[row, : len(memory.candidates)].isnan().all()
+    for ask in (Ask(), Ask(8)):
+        answers = select(scores, [ask] * len(scores))
+        assert [answer.broken for answer in answers] == [number == row for number in range(len(scores))]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +225,7 @@ def test_a_source_that_is_not_finite_breaks_its_own_row_alone(model: LSTMModel, 
     for step in range(3):
         tokens = source(4, step)
         output, expected = state.step(range(4), tokens), whole.step(range(4), tokens)
-        assert_broken(output, 2)
+        assert_broken(output, 2, broken)
         for row in (0, 1, 3):
             assert_same(output, row, expected, row, memories[row])
 
@@ -221,7 +241,7 @@ def test_a_first_state_that_is_not_finite_breaks_its_row(model: LSTMModel, layer
     assert isinstance(state, NativeState)
     state.enter([0], broken)
     for _ in range(3):
-        assert_broken(state.step([0], [START]), 0)
+        assert_broken(state.step([0], [START]), 0, memory)
 
 
 @pytest.mark.parametrize("name", [name for name, _ in Seq2Seq(SIZES).named_parameters()])
@@ -233,4 +253,4 @@ def test_a_weight_that_is_not_finite_breaks_every_row(name: str) -> None:
     (memory,) = model.encode([[*source(20, 1), SIZES.vocabulary_size - 1]])
     state = joined(model, [memory])
     for _ in range(3):
-        assert_broken(state.step([0], [START]), 0)
+        assert_broken(state.step([0], [START]), 0, memory)
