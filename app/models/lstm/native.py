@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from app.models.base import DecoderState, StepOutput
 from app.models.lstm.kernels import UNIT, Int8Weights, Packed, library
 from app.models.lstm.network import Seq2Seq
+from app.models.lstm.step import COLUMN_STEP
 
-COLUMN_STEP = 64
 POSITION_STEP = 16
 _STEP = 32  # sizes that the kernel reads are multiples of it
 _TINY = torch.finfo(torch.float32).tiny
@@ -70,11 +70,12 @@ class NativeReading:
     def __init__(self, source: Source, columns: NDArray[np.int32], own: Sequence[int]) -> None:
         """columns (S): where the output holds the token of each position. own (N): the tokens that are not frequent, in
         the order of their columns."""
-        self.positions, self.own = len(columns), len(own)
+        assert len(columns) == len(source.keys) == len(source.values)
+        self.source, self.positions, self.tokens = source, len(columns), len(own)
         hidden, self.cell = _padded(source.start, 1).view(2, 2, -1).unbind(1)  # (2, D)
         self.hidden, self.cell = in_int8(hidden), self.cell + 0 * hidden  # NaN where int8 cannot say it
         distinct = np.unique(columns)
-        self.tensors = (
+        self.read = (
             _padded(source.keys, 1),
             source.scales,
             _padded(source.values, 1),
@@ -83,12 +84,8 @@ class NativeReading:
             torch.from_numpy(distinct),
             torch.tensor(own, dtype=torch.int32),
         )
-        assert all(tensor.is_contiguous() for tensor in self.tensors)
-        self.packed = _Source(*map(Tensor.data_ptr, self.tensors), len(columns), len(distinct), len(own))
-
-    @property
-    def prior(self) -> Tensor:
-        return self.tensors[3]
+        assert all(tensor.is_contiguous() for tensor in self.read)
+        self.packed = _Source(*map(Tensor.data_ptr, self.read), len(columns), len(distinct), len(own))
 
 
 class NativeStep:
@@ -124,7 +121,7 @@ class NativeStep:
         self.width = max(product.packed.outputs for product in self._products[:-1])
         kernels = library()
         assert kernels
-        self.call = kernels.precis_step
+        self.kernels = kernels
 
 
 class NativeState(DecoderState):
@@ -151,6 +148,7 @@ class NativeState(DecoderState):
             capacity,
             step.width,
         )
+        self._pointers = byref(step.weights), byref(self._state)
         self._capacity, self._columns, self._width = capacity, 0, 0
         self._copied = torch.empty(capacity)
 
@@ -164,14 +162,13 @@ class NativeState(DecoderState):
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
         count, readings = len(rows), [self._readings[row] for row in rows]
         width = _whole(max(reading.positions for reading in readings), POSITION_STEP)
-        columns = _whole(self._step.shared + max(reading.own for reading in readings), COLUMN_STEP)
+        columns = _whole(self._step.shared + max(reading.tokens for reading in readings), COLUMN_STEP)
         self._widen(columns, width)
         scores = self._scores[: count * columns].view(count, columns)
         attention = self._attention[: count * width].view(count, width)
         numbers = c_int64 * count
-        self._step.call(
-            byref(self._step.weights),
-            byref(self._state),
+        self._step.kernels.precis_step(
+            *self._pointers,
             numbers(*rows),
             numbers(*tokens),
             c_int64(count),
@@ -183,11 +180,10 @@ class NativeState(DecoderState):
         )
         return StepOutput(scores, attention, self._copied[:count])
 
-    @torch.inference_mode()
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
         # Beams of one source share its memory: only the recurrent state moves.
-        for state in (self._hidden, self._cell):
-            state[:, rows] = state[:, parents]
+        numbers = c_int64 * len(rows)
+        self._step.kernels.precis_reorder(*self._pointers, numbers(*rows), numbers(*parents), c_int64(len(rows)))
 
     def leave(self, rows: Sequence[int]) -> None:
         for row in rows:

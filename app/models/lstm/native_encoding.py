@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from app.models.lstm.kernels import Int8Weights, Packed, library
 from app.models.lstm.native import Source
-from app.models.lstm.network import COMPARED, Relevance, Seq2Seq
+from app.models.lstm.network import COMPARED, WINDOWS, Relevance, Seq2Seq
 
 LANES = 16  # numbers that are computed together; sizes are rounded up to it
 
@@ -20,11 +20,8 @@ class _Encoder(ctypes.Structure):
     """`Encoder` of encode.c."""
 
     _fields_ = (
-        ("layers", ctypes.c_int64),
-        ("embedding", ctypes.c_int64),
-        ("units", ctypes.c_int64),
-        ("keys", ctypes.c_int64),
-        ("relevance", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("layers", "embedding", "units", "keys", "relevance")),
+        *((name, ctypes.c_int64) for name in ("phrase", "sentence")),
         ("directions", ctypes.POINTER(Packed)),
         ("encoded", Packed),
         ("embedded", Packed),
@@ -113,6 +110,7 @@ class NativeEncoder:
             _up(sizes.encoder_size),
             keys,
             _up(sizes.relevance_size),
+            *WINDOWS,
             (Packed * len(directions))(*directions),
             self._product(_of_both(encoded), torch.zeros(len(encoded))),
             self._product(_lanes(embedded, 1), bias),

@@ -43,7 +43,7 @@ def rows_of(state: DecoderState, rows: Sequence[int], tokens: Sequence[int], wid
 def tensors(reading: Reading | NativeReading, length: int) -> list[Tensor]:
     """All that a source is decoded from, without the padding of keys and values, whose weights are zero."""
     if isinstance(reading, NativeReading):
-        return [*reading.tensors, reading.hidden, reading.cell]
+        return [*reading.read, reading.hidden, reading.cell]
     real = [reading.keys[:length], reading.values[:length]]
     return [*real, reading.prior, reading.columns, reading.first, reading.own, reading.start]
 

@@ -4,8 +4,10 @@ import random
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -105,6 +107,23 @@ def test_every_size_and_length_comes_to_what_float32_comes_to(
         torch.testing.assert_close(got.attention.sum(1), torch.ones(len(lengths)))
 
 
+def test_scores_of_large_keys_are_not_too_large() -> None:
+    """As products of int16 and int8 they would be, if nothing was done about it."""
+    network = network_of(replace(SIZES, key_size=1024))
+    torch.nn.init.ones_(network.decoder.attention.query.weight)
+    keys = torch.zeros(3, 1024, dtype=torch.int8)
+    keys[0], keys[1, :512] = 127, 127
+    values = torch.zeros(3, 2 * SIZES.encoder_size, dtype=torch.int8)
+    start = torch.full((4, SIZES.decoder_size), 0.1)
+    three = Source(keys, torch.full((3,), 1e-3), values, torch.zeros(3), start)
+    state = model_of(network, "int8").open(1)
+    assert isinstance(state, NativeState)
+    state.enter([0], NativeReading(three, np.arange(3, dtype=np.int32), []))
+    whole, half, none = state.step([0], [START]).attention[0, :3]
+    assert abs(float((whole / none).log())) > 1e-3
+    torch.testing.assert_close(whole * none, half * half)
+
+
 def test_a_source_of_frequent_tokens_alone_has_no_columns_of_its_own(model: LSTMModel) -> None:
     ids = [*FREQUENT[:5], *FREQUENT[:5]]
     (memory,) = model.encode([ids])
@@ -181,11 +200,13 @@ def test_threads_share_a_model(model: LSTMModel) -> None:
     assert all(torch.equal(one, two) for other in others for one, two in zip(first, other, strict=True))
 
 
-def assert_broken(output: StepOutput, row: int) -> None:
-    answers = select(output.log_probabilities, [Ask()] * len(output.log_probabilities))
-    assert [answer.broken for answer in answers] == [number == row for number in range(len(answers))]
-    several = select(output.log_probabilities, [Ask(8)] * len(output.log_probabilities))
-    assert [answer.broken for answer in several] == [number == row for number in range(len(several))]
+def assert_broken(output: StepOutput, row: int, memory: Memory) -> None:
+    """In all that it says, and seen by every search."""
+    scores = output.log_probabilities
+    assert scores[row, : len(memory.candidates)].isnan().all()
+    for ask in (Ask(), Ask(8)):
+        answers = select(scores, [ask] * len(scores))
+        assert [answer.broken for answer in answers] == [number == row for number in range(len(scores))]
 
 
 @pytest.mark.parametrize(
@@ -197,13 +218,14 @@ def test_a_source_that_is_not_finite_breaks_its_own_row_alone(model: LSTMModel, 
     state, whole = joined(model, memories), joined(model, memories)
     (broken,) = model.encode([source(20, 9)])
     reading = reading_of(broken)
-    {"scales": reading.tensors[1][7:8], "prior": reading.prior[7:8], "cell": reading.cell[0, 7:8]}[field].fill_(value)
+    numbers = {"scales": reading.source.scales, "prior": reading.source.prior, "cell": reading.cell[0]}
+    numbers[field][7] = value
     state.leave([2])
     state.join([2], broken)
     for step in range(3):
         tokens = source(4, step)
         output, expected = state.step(range(4), tokens), whole.step(range(4), tokens)
-        assert_broken(output, 2)
+        assert_broken(output, 2, broken)
         for row in (0, 1, 3):
             assert_same(output, row, expected, row, memories[row])
 
@@ -214,13 +236,12 @@ def test_a_first_state_that_is_not_finite_breaks_its_row(model: LSTMModel, layer
     reading = reading_of(memory)
     start = torch.zeros(4, SIZES.decoder_size)
     start[layer, 5] = torch.nan
-    keys, scales, values, prior, columns, *_ = reading.tensors
-    broken = NativeReading(Source(keys, scales, values, prior, start), columns.numpy(), [])
+    broken = NativeReading(reading.source._replace(start=start), np.zeros(20, np.int32), [])
     state = model.open(1)
     assert isinstance(state, NativeState)
     state.enter([0], broken)
     for _ in range(3):
-        assert_broken(state.step([0], [START]), 0)
+        assert_broken(state.step([0], [START]), 0, memory)
 
 
 @pytest.mark.parametrize("name", [name for name, _ in Seq2Seq(SIZES).named_parameters()])
@@ -232,4 +253,4 @@ def test_a_weight_that_is_not_finite_breaks_every_row(name: str) -> None:
     (memory,) = model.encode([[*source(20, 1), SIZES.vocabulary_size - 1]])
     state = joined(model, [memory])
     for _ in range(3):
-        assert_broken(state.step([0], [START]), 0)
+        assert_broken(state.step([0], [START]), 0, memory)

@@ -81,6 +81,22 @@ def test_it_is_the_networks_encoder_but_for_rounding(config: NetworkConfig) -> N
             torch.testing.assert_close(one, other, atol=error, rtol=0.02)
 
 
+@pytest.mark.parametrize("config", [SMALL, ODD])
+def test_what_is_compared_is_what_the_network_compares(config: NetworkConfig) -> None:
+    """Vectors that differ, and likelihoods far from what an untrained network says."""
+    model = network(config)
+    assert model.relevance is not None
+    model.relevance.token.weight *= 4
+    model.relevance.begins.weight *= 10
+    model.relevance.begins.bias.zero_()
+    sources = [source(length, length) for length in (2, 9, 10, 25, 70, 200)]
+    found = torch.cat([encoded.prior.diff() for encoded in NativeEncoder(model)(sources)])
+    wanted = torch.cat([expected(model, ids)[2].diff() for ids in sources])
+    assert wanted.std() > 0.08
+    assert (found - wanted).square().mean().sqrt() < 0.0035
+    assert (found - wanted).abs().max() < 0.03
+
+
 @pytest.mark.parametrize("name", ["news-en", "news-zh"])
 def test_real_texts_are_encoded_closely(name: str) -> None:
     """Each of them, and each with another one after it, which relevance has to find."""
@@ -135,8 +151,8 @@ def test_a_source_is_the_same_among_few_and_many(config: NetworkConfig) -> None:
 )
 def test_a_weight_that_is_not_a_number_shows(name: str) -> None:
     model = network(replace(SMALL, encoder_layers=2))
-    model.get_parameter(name).flatten()[-1] = torch.nan
-    (encoded,) = NativeEncoder(model)([[5, model.config.vocabulary_size - 1, 7, 8]])
+    model.get_parameter(name).flatten()[0] = torch.nan
+    (encoded,) = NativeEncoder(model)([[5, 0, 7, 8]])
     of_keys, of_prior, of_start = (bool(part.isnan().any()) for part in (encoded.scales, encoded.prior, encoded.start))
     recurrent = name.startswith(("embedding", "encoder"))
     assert of_keys == (recurrent or "key" in name)

@@ -105,7 +105,10 @@ def test_a_source_that_is_not_finite_is_gone_with_its_slot(network: Seq2Seq, pre
     short, long = model.encode([source(3, 1), source(100, 2)])
     assert isinstance(long, LSTMMemory)
     reading = long.reading
-    for tensor in (reading.prior, reading.start) if isinstance(reading, Reading) else (reading.prior, reading.cell):
+    prior, first = (
+        (reading.prior, reading.start) if isinstance(reading, Reading) else (reading.source.prior, reading.cell)
+    )
+    for tensor in (prior, first):
         tensor.fill_(torch.nan)
     state, fresh = model.open(8), model.open(8)
     state.join([4], long)

@@ -20,8 +20,6 @@
 #define UNIT 126.0f   /* int8 for 1 */
 #define TOGETHER 64   /* rows that are multiplied at once: they stay in the cache */
 #define COMPARED 9    /* vectors that tell whether another text begins, as in network.py */
-#define PHRASE 8      /* tokens, network.WINDOWS */
-#define SENTENCE 24
 #define SMALLEST 1e-30f
 
 /* One direction of a layer. Outputs are the input, forget, cell and output gates of sixteen units, then of the next. */
@@ -32,6 +30,7 @@ typedef struct {
 
 typedef struct {
     int64_t layers, embedding, units, keys, relevance; /* E, U, K; R or 0 */
+    int64_t phrase, sentence;                          /* positions of the windows that are compared */
     const Direction *directions;                       /* (layers, 2): forwards and backwards */
     Product encoded, embedded; /* H, E -> K + R: of the keys, and of the relevance's tokens with their bias */
     const Product *compare;    /* (COMPARED) R -> R, the first with the bias */
@@ -75,6 +74,11 @@ typedef struct {
 static int64_t most(int64_t one, int64_t other)
 {
     return one > other ? one : other;
+}
+
+static int64_t least(int64_t one, int64_t other)
+{
+    return one < other ? one : other;
 }
 
 /* The next `size` bytes, on a line of the cache. */
@@ -159,7 +163,7 @@ static void tabulate(
 {
     const int64_t inputs = product->inputs, outputs = product->outputs;
     for (int64_t row = 0; row < count; row += TOGETHER) {
-        const int64_t size = count - row < TOGETHER ? count - row : TOGETHER;
+        const int64_t size = least(count - row, TOGETHER);
         multiply(
             product, rows + row * inputs, size, inputs, units + row, 0, scratch->table + row * outputs, outputs,
             scratch->excess);
@@ -201,10 +205,10 @@ static void recur(
     }
 }
 
-/* Mean of `size` numbers of R over the positions from `from` to before `to`; the sum is divided by `share`. */
+/* The sums of R over the positions from `from` to before `to`, divided by `share`. */
 static void mean(const float *sums, int64_t size, int64_t from, int64_t to, int64_t share, float *out)
 {
-    const __m512 factor = _mm512_set1_ps(1.0f / (float)most(share, 1));
+    const __m512 factor = _mm512_set1_ps(1.0f / (float)share);
     for (int64_t place = 0; place < size; place += LANES) {
         const __m512 end = _mm512_loadu_ps(sums + to * size + place), start = _mm512_loadu_ps(sums + from * size + place);
         _mm512_storeu_ps(out + place, _mm512_mul_ps(_mm512_sub_ps(end, start), factor));
@@ -215,14 +219,14 @@ static void mean(const float *sums, int64_t size, int64_t from, int64_t to, int6
 static void compare(const Encoder *encoder, const Scratch *scratch, int64_t position, int64_t length, float *out)
 {
     const int64_t size = encoder->relevance, row = size * sizeof(float);
-    const int64_t phrase = position < PHRASE ? 0 : position - PHRASE, next = position + PHRASE;
-    const int64_t sentence = position < SENTENCE ? 0 : position - SENTENCE, later = position + SENTENCE;
+    const int64_t phrase = encoder->phrase, sentence = encoder->sentence;
+    const int64_t near = least(phrase, position), far = least(sentence, position), left = length - position;
     float *after = out + 4 * size, *same = out + 5 * size;
-    mean(scratch->sums, size, phrase, position, position - phrase, out);
-    mean(scratch->sums, size, sentence, position, position - sentence, out + size);
+    mean(scratch->sums, size, position - near, position, near, out);
+    mean(scratch->sums, size, position - far, position, far, out + size);
     mean(scratch->sums, size, 0, position, position, out + 2 * size);
-    mean(scratch->sums, size, position, next < length ? next : length, PHRASE, out + 3 * size);
-    mean(scratch->sums, size, position, later < length ? later : length, SENTENCE, after);
+    mean(scratch->sums, size, position, position + least(phrase, left), phrase, out + 3 * size);
+    mean(scratch->sums, size, position, position + least(sentence, left), sentence, after);
     for (int64_t place = 0; place < size; place += LANES) {
         const __m512 coming = _mm512_mul_ps(_mm512_loadu_ps(after + place), _mm512_set1_ps(encoder->compared));
         _mm512_storeu_ps(same + place, _mm512_mul_ps(_mm512_loadu_ps(out + size + place), coming));
@@ -249,7 +253,7 @@ static void survive(const Encoder *encoder, const Scratch *scratch, int64_t leng
     const int64_t size = encoder->relevance, width = encoder->compare->outputs;
     prior[0] = 0.0f;
     for (int64_t start = 1; start < length; start += TOGETHER) {
-        const int64_t count = length - start < TOGETHER ? length - start : TOGETHER;
+        const int64_t count = least(length - start, TOGETHER);
         for (int64_t row = 0; row < count; row++) {
             compare(encoder, scratch, start + row, length, scratch->vectors);
             for (int64_t number = 0; number < COMPARED; number++) {
@@ -279,7 +283,7 @@ static void project(
     float *small = scratch->small, *sums = scratch->sums;
     memset(sums, 0, size * sizeof(float));
     for (int64_t start = first; start < first + length; start += TOGETHER) {
-        const int64_t left = first + length - start, count = left < TOGETHER ? left : TOGETHER;
+        const int64_t count = least(first + length - start, TOGETHER);
         float *row = scratch->projected;
         for (int64_t place = 0; place < count; place++)
             memcpy(row + place * width, scratch->table + batch->tokens[start + place] * width, width * sizeof(float));
@@ -305,7 +309,7 @@ static void begin(
         const int64_t first = scratch->first[row], last = first + batch->lengths[row] - 1;
         memcpy(scratch->ends + row * wide, encoded->values + last * wide, half);
         memcpy(scratch->ends + row * wide + half, encoded->values + first * wide + half, half);
-        scratch->hidden_units[row] = (units[first] + units[last]) / 2; /* NaN if one of them is */
+        scratch->hidden_units[row] = units[first]; /* which every position has reached, should one be NaN */
     }
     multiply(
         &encoder->bridge, scratch->ends, batch->sources, wide, scratch->hidden_units, 0, encoded->start, width,

@@ -224,6 +224,25 @@ void precis_multiply(
     multiply(product, rows, count, product->inputs, units, 0, out, product->outputs, excess);
 }
 
+/* Slot slots[i] continues from what slot parents[i] held (count): all are read before any is written. */
+void precis_reorder(
+    const Step *step, const State *state, const int64_t *slots, const int64_t *parents, int64_t count)
+{
+    const int64_t size = step->decoder;
+    for (int layer = 0; layer < 2; layer++) {
+        int8_t *const hidden = state->hidden + layer * state->slots * size;
+        float *const cell = state->cell + layer * state->slots * size;
+        for (int64_t row = 0; row < count; row++) {
+            memcpy(state->rows + row * size, hidden + parents[row] * size, size);
+            memcpy(state->numbers + row * size, cell + parents[row] * size, size * sizeof(float));
+        }
+        for (int64_t row = 0; row < count; row++) {
+            memcpy(hidden + slots[row] * size, state->rows + row * size, size);
+            memcpy(cell + slots[row] * size, state->numbers + row * size, size * sizeof(float));
+        }
+    }
+}
+
 /* Advances the rows in `slots` (count), no two the same, by the tokens that they wrote last.
  *
  * log_probabilities (count, columns): those of frequent tokens, then those of a row's own, then minus infinity; columns
