@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Shared, Special
+from app.models.lstm.kernels import library, missing
 from app.search import (
     BLOCK,
     LOWEST_LOG_PROBABILITY,
@@ -32,6 +33,19 @@ SPECIAL = Special(start=START, end=END, suppressed=(START,))
 WIDEST = 8
 CANDIDATES = Candidates(Shared(range(200)))  # a token stands in its own column
 Distribution = Callable[[tuple[int, ...]], Tensor]  # summary so far -> (vocabulary,) log-probabilities
+
+
+@pytest.fixture(scope="module", autouse=True, params=["kernels", "torch"])
+def _reader(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Rows are read by either, with the same results."""
+    if request.param == "kernels":
+        if library() is None:
+            pytest.skip(f"no kernels: {missing()}")
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.search.top", lambda *_: None)
+        yield
 
 
 def random_distribution(seed: int, vocabulary: int, steps: int = 0) -> Distribution:
