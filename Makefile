@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14
 	$(shell $(name) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(name))))
 
 # An installation is current as long as these files say the same, whenever they were written; the kernels are compiled by it.
-PINS := $(shell cat pyproject.toml constraints.txt app/models/lstm/kernels/*.[ch] | cksum | cut -d" " -f1)
+PINS := $(shell cat pyproject.toml constraints.txt app/models/kernels/*.[ch] | cksum | cut -d" " -f1)
 SERVE := $(VENV)/.serve-$(PINS)
 TRAIN := $(VENV)/.train-$(PINS)
 TEST := $(VENV)/.test-$(PINS)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Special
-from app.models.lstm.kernels.top import top
+from app.models.kernels.top import top
 from app.models.transfer import upload
 from app.numerals import SourceNumbers
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
 from app.models.checkpoint import read_json
-from app.models.lstm.kernels import Int8Weights
+from app.models.kernels import Int8Weights
 from app.models.lstm.network import NetworkConfig
 from app.models.registry import load as load_model
 from benchmarks.counting import PRECISIONS, Limit, Load, Machine, Part, Shape, encoding, limit, step

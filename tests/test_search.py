@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Shared, Special
-from app.models.lstm.kernels import library, missing
+from app.models.kernels import library, missing
 from app.search import (
     BLOCK,
     LOWEST_LOG_PROBABILITY,

@@ -21,5 +21,5 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
   --exec 'container=$(docker ps -q) && test "$(docker exec "$container" id -u)" = 10001' \
   --exec '! docker exec "$(docker ps -q)" touch /srv/precis/written /model_store/written 2>/dev/null' \
   --exec '! grep -q avx512_vnni /proc/cpuinfo ||
-    docker exec "$(docker ps -q)" python -c "from app.models.lstm.kernels import library; assert library()"' \
+    docker exec "$(docker ps -q)" python -c "from app.models.kernels import library; assert library()"' \
   . "$url/readyz"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
+from app.models.lstm.backends import TorchBackend
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START
 from tests.models.lstm.checkpoints import model_of
@@ -41,8 +42,9 @@ def test_the_best_that_it_finds_is_what_the_service_writes(width: int, ending: f
     requests = [SummaryRequest(text, options, attention=True) for text in TEXTS]
     with Engine(model, max_rows=16, max_queue=16) as engine:
         served = [future.result() for future in engine.submit(requests)]
-    encoded = model._model.encode(*padded([model.tokenize(text).ids for text in TEXTS]))
-    found = beam.search(model._model, *encoded, width, 6)
+    assert isinstance(model.backend, TorchBackend)
+    encoded = model.backend.model.encode(*padded([model.tokenize(text).ids for text in TEXTS]))
+    found = beam.search(model.backend.model, *encoded, width, 6)
     for summary, ids, score in zip(served, without_ends(found.targets)[::width], found.scores[:, 0], strict=True):
         assert summary.attention is not None
         assert summary.attention.summary.ids == tuple(ids)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.models.base import DecoderState, StepOutput
-from app.models.lstm.kernels import UNIT, Int8Weights, Packed, library
+from app.models.kernels import UNIT, Int8Weights, Packed, library
 from app.models.lstm.network import Seq2Seq
 from app.models.lstm.step import COLUMN_STEP
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.models.lstm.kernels import Int8Weights, Packed, library
+from app.models.kernels import Int8Weights, Packed, library
 from app.models.lstm.native import Source
 from app.models.lstm.network import COMPARED, WINDOWS, Relevance, Seq2Seq
 

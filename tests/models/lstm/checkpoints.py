@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.models import kernels
 from app.models.base import DecodingOptions, Limits, ModelInfo, Special
-from app.models.lstm import kernels
 from app.models.lstm.family import PRECISIONS, LSTMModel
 from app.models.lstm.graphs import Runner
 from app.models.lstm.network import NetworkConfig, Seq2Seq

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.errors import CheckpointError, ConfigurationError
+from app.models import kernels
 from app.models.checkpoint import write_manifest
-from app.models.lstm import kernels
+from app.models.lstm.backends import FixedBackend, TorchBackend
 from app.models.lstm.family import PRECISIONS, load
 from app.models.lstm.graphs import Eager, Runner
 from app.models.lstm.network import Memory, State
@@ -37,7 +38,8 @@ def test_weights_are_stored_in_half_precision_and_served_in_full(folder: Path) -
     stored = load_file(folder / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     model = load(folder, device="cpu", precision="float32")
-    torch.testing.assert_close(model._model.state_dict()["embedding.weight"], stored["embedding.weight"].float())
+    assert isinstance(model.backend, TorchBackend)
+    torch.testing.assert_close(model.backend.model.state_dict()["embedding.weight"], stored["embedding.weight"].float())
 
 
 def test_every_file_can_be_read_by_the_user_that_serves_it(folder: Path) -> None:
@@ -178,7 +180,8 @@ def test_the_positions_that_are_encoded_are_counted_as_the_network_computes_them
     folder: Path, monkeypatch: pytest.MonkeyPatch, runner: Runner | None
 ) -> None:
     model = load(folder, device="cpu", precision="float32", runner=runner)
-    encode, lstm = model._model.encode, torch.lstm
+    assert isinstance(model.backend, TorchBackend | FixedBackend)
+    encode, lstm = model.backend.model.encode, torch.lstm
     computed: list[float] = []
 
     def counting(ids: torch.Tensor, lengths: torch.Tensor) -> tuple[Memory, State]:
@@ -189,7 +192,7 @@ def test_the_positions_that_are_encoded_are_counted_as_the_network_computes_them
         computed.append(inputs.shape[0] * inputs.shape[1] / 2)  # a call for each direction
         return lstm(inputs, *others)
 
-    monkeypatch.setattr(model._model, "encode", counting)
+    monkeypatch.setattr(model.backend.model, "encode", counting)
     if runner is None:
         monkeypatch.setattr(torch, "lstm", half_counting)
     for lengths in ([5], [3, 170], [16] * 9):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.models.lstm.backends import FixedBackend, LSTMMemory
 from app.models.lstm.buckets import Shape, agreeing, buckets
-from app.models.lstm.family import LSTMMemory, LSTMModel
+from app.models.lstm.family import LSTMModel
 from app.models.lstm.graphs import CudaRunner
 from app.models.lstm.native import NativeReading
 from app.models.lstm.network import NetworkConfig, Seq2Seq
@@ -117,7 +118,8 @@ def test_a_row_is_the_same_alone_and_in_any_company(model: LSTMModel, beams: int
 def test_every_bucket_is_in_use(model: LSTMModel, shape: Shape) -> None:
     """Where one is not, results are right still, but more is computed than need be."""
     sizes = buckets(256 // shape.queries)
-    assert agreeing(model._step, shape, sizes) == sizes  # type: ignore[arg-type]  # of a GPU
+    assert isinstance(model.backend, FixedBackend)
+    assert agreeing(model.backend.step, shape, sizes) == sizes
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from app.models.base import DecoderState, Memory, StepOutput
 from app.models.lstm.arithmetic import padded_rows
-from app.models.lstm.family import LSTMMemory, LSTMModel
+from app.models.lstm.backends import LSTMMemory
+from app.models.lstm.family import LSTMModel
 from app.models.lstm.native import NativeReading
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import Reading

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from app.models.base import DecoderState, Memory, StepOutput
-from app.models.lstm.family import LSTMMemory, LSTMModel, load
+from app.models.lstm.backends import LSTMMemory
+from app.models.lstm.family import LSTMModel, load
 from app.models.lstm.native import NativeReading, NativeState, Source
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import START

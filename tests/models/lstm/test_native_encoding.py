@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from app.models.lstm.kernels import UNIT, library
+from app.models.kernels import UNIT, library
 from app.models.lstm.native import Source
 from app.models.lstm.native_encoding import NativeEncoder
 from app.models.lstm.network import NetworkConfig, Seq2Seq, fold_values

@@ -6,7 +6,8 @@ import weakref
 import pytest
 import torch
 
-from app.models.lstm.family import LSTMMemory, LSTMModel, LSTMState
+from app.models.lstm.backends import LSTMMemory, LSTMState
+from app.models.lstm.family import LSTMModel
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.step import Reading
 from app.models.lstm.tokenizer import PAD, START

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.models.lstm.kernels import library
+from app.models.kernels import library
 
 
 def top(scores: Tensor, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:

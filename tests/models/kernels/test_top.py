@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.models.lstm.kernels import library, missing
-from app.models.lstm.kernels.top import top
+from app.models.kernels import library, missing
+from app.models.kernels.top import top
 
 pytestmark = pytest.mark.skipif(library() is None, reason=f"no kernels: {missing()}")
 

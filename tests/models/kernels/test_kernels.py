@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.models.lstm import kernels
-from app.models.lstm.kernels import Int8Weights
+from app.models import kernels
+from app.models.kernels import Int8Weights
 from tests.models.lstm.checkpoints import WITH_KERNELS
 
 
