@@ -13,7 +13,7 @@ from typing import NamedTuple
 from app.models.lstm.network import COMPARED, NetworkConfig
 
 SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
-# The types of encoder and attention, and of the decoder's products with weights.
+# The types of attention, and of products with weights.
 TYPES = {"float32": ("float32", "float32"), "bfloat16": ("bfloat16", "bfloat16"), "int8": ("bfloat16", "int8")}
 PRECISIONS = tuple(TYPES)
 
@@ -69,7 +69,7 @@ def _product(name: str, kind: str, shape: Shape, own: int = 0, times: int = 1, s
 
 def encoding(config: NetworkConfig, precision: str, load: Load) -> list[Part]:
     """The parts of one encoder pass."""
-    kind = TYPES[precision][0]
+    kind = TYPES[precision][1]
     size, tokens, half = SIZES[kind], load.texts * load.source, config.encoder_size
     both, embedding, key = 2 * half, config.embedding_size, config.key_size
     parts = []
