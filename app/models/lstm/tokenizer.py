@@ -36,6 +36,8 @@ _CHINESE_SIGNS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5E) if chr(c
     ord(dot): ord("·") for dot in "•‧∙・"
 }
 _CHINESE_PIECE = Regex(r"\p{Han}|[^\p{L}\p{N}]")
+# Coarser: most characters, which are pieces, and what is between them, which is several.
+_CHINESE_WORD = re.compile(r"[\u4e00-\u9fff]|[^\u4e00-\u9fff]+")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -161,7 +163,8 @@ class Tokenizer:
 
         A character split over several tokens is the span of each of them; a token of white space has an empty span.
         """
-        ids = tuple(self.ids([text])[0] if self._chinese else self._ids_of_words(text.split()))
+        words = _CHINESE_WORD.findall(normalize(text, True)) if self._chinese else text.split()
+        ids = tuple(self._ids_of_words(words))
         return Tokens(text, ids, LazySpans(len(ids), lambda: self._source_spans(text, ids)))
 
     def decode(self, ids: Sequence[int]) -> Tokens:
@@ -188,12 +191,12 @@ class Tokenizer:
         return chain.from_iterable(known.get(word) or cut[word] for word in words)
 
     def _cut(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """The ids of each."""
-        pieces = [f" {word}".translate(_SIGNS) for word in words]
+        """The ids of each. In Chinese the space before it is a token of its own, and left out."""
+        pieces = [f" {word}" if self._chinese else normalize(word) for word in words]
         ids = self._bpe.encode_batch_fast(["".join(pieces)], add_special_tokens=False)[0].ids
         ends = np.cumsum([len(piece.encode()) for piece in pieces])  # in bytes
         counts = np.searchsorted(np.cumsum(self._widths[ids]), ends) + 1  # of the ids up to there
-        return [tuple(ids[start:end]) for start, end in pairwise([0, *counts.tolist()])]
+        return [tuple(ids[start + self._chinese : end]) for start, end in pairwise([0, *counts.tolist()])]
 
     def _source_spans(self, text: str, ids: Sequence[int]) -> Iterator[Span]:
         data = np.frombuffer(normalize(text, self._chinese).encode(), dtype=np.uint8)
