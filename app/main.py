@@ -120,7 +120,8 @@ def _load(service: Service, name: str) -> str | None:
     try:
         model = registry.load(settings.model_store, name, device=settings.device, precision=settings.precision)
         engine = build_engine(model, service)
-        gc.freeze()  # what is loaded stays: to look for garbage in it stops everything for a tenth of a second
+        gc.collect()
+        gc.freeze()  # what is left stays: to look for garbage in it again would stop everything for a tenth of a second
         service.add(engine)
     except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
         return " ".join(str(error).split()) or type(error).__name__

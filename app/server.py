@@ -23,7 +23,8 @@ from app.errors import ConfigurationError
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 30
 MOST_HEADER_BYTES = 32 * 1024
-COLLECT_AFTER = 2000, 10, 20  # new objects, then collections of younger ones; with a thousand callers each is 50 ms
+# New objects, then collections of younger ones. The oldest of a thousand callers are looked through in some 50 ms.
+COLLECT_AFTER = 2000, 10, 20
 log = structlog.get_logger("precis")
 
 
