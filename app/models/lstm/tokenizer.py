@@ -48,6 +48,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_alphabet()
+Edges = tuple[list[int], list[int]]  # where spans start, and where they end
 
 
 def normalize(text: str, chinese: bool = False) -> str:
@@ -60,9 +61,8 @@ def normalize(text: str, chinese: bool = False) -> str:
 
 def origins(text: str, chinese: bool = False) -> NDArray[np.int64]:
     """Where each character of the normalized text was; the space before a word is where that begins."""
-    words = list(_WORD.finditer(text))
-    starts = np.array([word.start() for word in words], dtype=np.int64)
-    widths = np.array([word.end() - word.start() + 1 for word in words], dtype=np.int64)  # with the space before it
+    starts = np.array([word.start() for word in _WORD.finditer(text)], dtype=np.int64)
+    widths = np.array([*map(len, text.split())], dtype=np.int64) + 1  # the space belongs to the word after it
     begins = np.cumsum(widths) - widths
     place = np.arange(widths.sum()) - np.repeat(begins, widths)  # within the word, from its space on
     origin: NDArray[np.int64] = np.repeat(starts, widths) + np.maximum(place - 1, 0)
@@ -72,13 +72,13 @@ def origins(text: str, chinese: bool = False) -> NDArray[np.int64]:
 class LazySpans(Sequence[Span]):
     """As many spans, found when one is asked for: most summaries are told without."""
 
-    def __init__(self, count: int, find: Callable[[], Iterable[Span]]) -> None:
+    def __init__(self, count: int, find: Callable[[], Edges]) -> None:
         self._count = count
         self._find = find
 
     @cached_property
-    def _spans(self) -> tuple[Span, ...]:
-        return tuple(self._find())
+    def _edges(self) -> Edges:
+        return self._find()
 
     def __len__(self) -> int:
         return self._count
@@ -87,19 +87,23 @@ class LazySpans(Sequence[Span]):
     def __getitem__(self, index: int) -> Span: ...
 
     @overload
-    def __getitem__(self, index: slice) -> tuple[Span, ...]: ...
+    def __getitem__(self, index: slice) -> "LazySpans": ...
 
-    def __getitem__(self, index: int | slice) -> Span | tuple[Span, ...]:
-        return self._spans[index]
+    def __getitem__(self, index: int | slice) -> "Span | LazySpans":
+        starts, ends = self._edges
+        if isinstance(index, slice):
+            part = starts[index], ends[index]  # nothing of the rest, which may be a long document, is kept
+            return LazySpans(len(part[0]), lambda: part)
+        return Span(starts[index], ends[index])
 
     def __iter__(self) -> Iterator[Span]:
-        return iter(self._spans)
+        return map(Span, *self._edges)
 
     def __eq__(self, other: object) -> bool:
-        return self._spans == (other._spans if isinstance(other, LazySpans) else other)
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
 
     def __hash__(self) -> int:
-        return hash(self._spans)
+        return hash(tuple(self))
 
 
 class Tokenizer:
@@ -198,7 +202,7 @@ class Tokenizer:
         counts = np.searchsorted(np.cumsum(self._widths[ids]), ends) + 1  # of the ids up to there
         return [tuple(ids[start + self._chinese : end]) for start, end in pairwise([0, *counts.tolist()])]
 
-    def _source_spans(self, text: str, ids: Sequence[int]) -> Iterator[Span]:
+    def _source_spans(self, text: str, ids: Sequence[int]) -> Edges:
         data = np.frombuffer(normalize(text, self._chinese).encode(), dtype=np.uint8)
         origin = origins(text, self._chinese)
         character_of = np.cumsum((data & 0xC0) != 0x80) - 1  # one entry for each byte: those of 10xxxxxx go on
@@ -209,9 +213,9 @@ class Tokenizer:
         first += data[first_bytes] == ord(" ")
         starts = origin[first]
         ends = np.where(last >= first, origin[last] + 1, starts)
-        return map(Span, starts.tolist(), ends.tolist())
+        return starts.tolist(), ends.tolist()
 
-    def _summary_spans(self, text: str, ids: Sequence[int], data: bytes) -> Iterator[Span]:
+    def _summary_spans(self, text: str, ids: Sequence[int], data: bytes) -> Edges:
         # A lone surrogate stands for each byte that is not part of a character.
         escaped = data.decode("utf-8", errors="surrogateescape")
         kept: list[str] = []
@@ -224,7 +228,9 @@ class Tokenizer:
         position_of.append(len(kept))
         raw = "".join(kept)
         offset = len(raw) - len(raw.lstrip())
-        return (_trim(text, start - offset, end - offset) for start, end in self._ranges(ids, position_of, data))
+        ranges = self._ranges(ids, position_of, data)
+        spans = [_trim(text, start - offset, end - offset) for start, end in ranges]
+        return [start for start, _ in spans], [end for _, end in spans]
 
     def _ranges(self, ids: Sequence[int], position_of: list[int], data: bytes) -> Iterator[tuple[int, int]]:
         """Character range of each id, before the edges are stripped."""
@@ -238,14 +244,14 @@ class Tokenizer:
             yield start, last + 1 if ends_inside else position_of[byte]
 
 
-def _trim(text: str, start: int, end: int) -> Span:
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     """The range within `text`, without white space at its edges."""
     start, end = max(start, 0), min(end, len(text))
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    return Span(min(start, len(text)), max(end, min(start, len(text))))
+    return min(start, len(text)), max(end, min(start, len(text)))
 
 
 def _forget_added_tokens(bpe: Bpe) -> Bpe:
