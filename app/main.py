@@ -1,5 +1,6 @@
 """Assembly: settings -> models -> engines -> routes. Nothing is loaded at import; everything is passed in."""
 
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -118,7 +119,10 @@ def _load(service: Service, name: str) -> str | None:
     settings, started = service.settings, time.perf_counter()
     try:
         model = registry.load(settings.model_store, name, device=settings.device, precision=settings.precision)
-        service.add(build_engine(model, service))
+        engine = build_engine(model, service)
+        gc.collect()
+        gc.freeze()  # what is left stays: to look for garbage in it again would stop everything for a tenth of a second
+        service.add(engine)
     except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
         return " ".join(str(error).split()) or type(error).__name__
     seconds = round(time.perf_counter() - started, 2)

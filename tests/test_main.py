@@ -75,6 +75,19 @@ def test_every_checkpoint_of_the_store_is_served_and_a_broken_one_left_out(
         assert answer["model"]["name"] == "mine"
 
 
+def test_what_is_loaded_is_set_aside_before_it_is_served(
+    settings: Settings, store: dict[str, Load], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[set[str]] = []
+    monkeypatch.setattr("gc.freeze", lambda: served.append(set(service.engines)))
+    store.update({"mine": fake, "news-en": fake})
+    app = create_app(settings)
+    service: Service = app.state.service
+    with TestClient(app):
+        eventually(lambda: not service.loading)
+    assert served == [set(), {"news-en"}]
+
+
 @pytest.mark.parametrize("load", [broken, None])
 def test_without_the_default_model_there_is_no_service(
     settings: Settings, store: dict[str, Load], load: Load | None

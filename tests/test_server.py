@@ -21,7 +21,7 @@ from app.__main__ import main
 from app.config import Settings
 from app.errors import ConfigurationError
 from app.main import create_app
-from app.server import MOST_HEADER_BYTES, listen, serve
+from app.server import COLLECT_AFTER, MOST_HEADER_BYTES, Server, listen, serve
 from tests.api.waiting import PATIENCE, eventually
 from tests.serving import HOLD
 
@@ -304,6 +304,15 @@ main()
 """
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=given, capture_output=True, text=True, check=True)
     assert told.stdout == f"{after}\n"
+
+
+def test_the_garbage_of_a_few_requests_is_left_until_it_is_worth_looking_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[tuple[int, ...]] = []
+    monkeypatch.setattr("gc.set_threshold", lambda *thresholds: chosen.append(thresholds))
+    monkeypatch.setattr(Server, "run", lambda _server, sockets: sockets[0].close())
+    settings = Settings(port=0)
+    assert serve(create_app(settings, models=[]), settings) == 0
+    assert chosen == [COLLECT_AFTER]
 
 
 def test_a_port_that_is_taken_is_one_line_and_a_status(capsys: pytest.CaptureFixture[str]) -> None:

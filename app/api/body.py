@@ -1,7 +1,9 @@
 """Reads a body strictly: its type, its size while it arrives, and JSON that means one thing only."""
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs know only the other one
 from typing import Any
 from urllib.parse import parse_qsl
@@ -10,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.api.problems import field_errors, invalid, printable
 from app.api.service import service_of
@@ -27,37 +30,47 @@ class StrictRoute(APIRoute):
     """Refuses query parameters that nobody reads, and reads JSON bodies as this file says.
 
     A route with a body is called here as `endpoint(body, request, service)`: what the framework would do for each
-    request, beyond what its declaration tells the OpenAPI document, costs more than all the rest of a route.
+    request, beyond what its declaration tells the OpenAPI document, costs more than all the rest of a route. One such
+    request is begun each time the event loop goes round, however many come at once.
     """
 
     @staticmethod
     def body_limit(settings: Settings) -> int:
         return settings.max_body_bytes
 
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.body_field is None or scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)
+            return
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
     def get_route_handler(self) -> Handler:
-        if self.body_field is None:
-            return self._without_body(super().get_route_handler())
-        endpoint, model = self.endpoint, self.body_field.field_info.annotation
-        assert isinstance(model, type) and issubclass(model, Sent)  # noqa: PT018  # one fact, for the type checker
+        handle = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
-            refuse_query(request.scope["query_string"])
-            check_media_type(request)
-            service = service_of(request)
-            body = await read_body(request, self.body_limit(service.settings))
-            sent = await by_size(len(body), READ_AT_ONCE, lambda: _validated(model, parse_json(body)))
-            response: Response = await endpoint(sent, request, service)
-            return response
-
-        return handle
-
-    @staticmethod
-    def _without_body(handle: Handler) -> Handler:
         async def handle_strictly(request: Request) -> Response:
             refuse_query(request.scope["query_string"])
             return await handle(request)
 
         return handle_strictly
+
+    async def _answer(self, request: Request) -> Response:
+        refuse_query(request.scope["query_string"])
+        check_media_type(request)
+        service = service_of(request)
+        body = await read_body(request, self.body_limit(service.settings))
+        async with service.turn:
+            await asyncio.sleep(0)
+        sent = await by_size(len(body), READ_AT_ONCE, lambda: _validated(self._model, parse_json(body)))
+        response: Response = await self.endpoint(sent, request, service)
+        return response
+
+    @cached_property
+    def _model(self) -> type[Sent]:
+        assert self.body_field is not None
+        model = self.body_field.field_info.annotation
+        assert isinstance(model, type) and issubclass(model, Sent)  # noqa: PT018  # one fact, for the type checker
+        return model
 
 
 class BatchRoute(StrictRoute):

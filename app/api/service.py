@@ -25,7 +25,7 @@ class Service:
         self.loading = True
         self.draining = False
         self.failure: str | None = None  # why the default model cannot be served
-        self.turn = asyncio.Lock()  # one text is tokenized on the event loop each time it goes round
+        self.turn = asyncio.Lock()  # whoever has it may begin work, the next when the event loop has gone round
         self.large_answers = asyncio.Semaphore(LARGE_ANSWERS_AT_ONCE)
         self._engines: dict[str, Engine] = {}
         self._to_drain: list[Engine] = []

@@ -29,7 +29,7 @@ class Tokens:
 
     text: str
     ids: tuple[int, ...]
-    spans: tuple[Span, ...]
+    spans: Sequence[Span]
 
     def head(self, count: int) -> "Tokens":
         """The first `count` tokens of the same text."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -11,10 +13,14 @@ from starlette.types import Message
 
 from app.api import work
 from app.api.service import Service
+from app.engine.engine import Engine
+from app.engine.request import Summary, SummaryRequest
 from tests.api.asgi import scope_of
 from tests.api.waiting import eventually
 from tests.fakes import FakeModel
 
+Futures = list[Future[Summary]]
+Submit = Callable[[Engine, Sequence[SummaryRequest]], Futures]
 TEXTS = {"/summarize": 1, "/summarize/batch": 2, "/attention": 1}
 BODIES: dict[str, dict[str, Any]] = {
     "/summarize": {"text": "alpha bravo"},
@@ -49,6 +55,34 @@ def test_the_work_of_others_goes_on(app: FastAPI, model: FakeModel) -> None:
             return int(sent[0]["status"])
 
     assert asyncio.run(both()) == 200
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_of_those_that_come_at_once_one_is_begun_each_time_the_loop_goes_round(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    begun: list[int] = []
+    rounds = 0
+
+    def submit(engine: Engine, texts: Sequence[SummaryRequest], submit: Submit = Engine.submit) -> Futures:
+        begun.append(rounds)
+        return submit(engine, texts)
+
+    async def go_round() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    async def come_at_once() -> None:
+        async with app.router.lifespan_context(app):
+            going = asyncio.create_task(go_round())
+            await asyncio.gather(*(_exchange(app, path, asyncio.Event(), []) for _ in range(4)))
+            going.cancel()
+
+    monkeypatch.setattr(Engine, "submit", submit)
+    asyncio.run(come_at_once())
+    assert len(set(begun)) == 4
 
 
 @pytest.mark.parametrize("path", BODIES)

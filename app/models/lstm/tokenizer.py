@@ -10,8 +10,11 @@ Latin words: tokens longer than a character would depend on their neighbours.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,8 @@ from app.models.base import Span, Tokens
 
 PAD, START, END = 0, 1, 2
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+MOST_WORDS = 65_536  # whose tokens are remembered, about: 16 MB, at worst 40
+LONGEST_WORD = 32  # characters of a word that is remembered
 
 _WORD = re.compile(r"\S+")
 # Typographic variants of one sign, one character for one, so that offsets are untouched.
@@ -31,6 +36,8 @@ _CHINESE_SIGNS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5E) if chr(c
     ord(dot): ord("·") for dot in "•‧∙・"
 }
 _CHINESE_PIECE = Regex(r"\p{Han}|[^\p{L}\p{N}]")
+# Coarser: most characters, which are pieces, and what is between them, which is several.
+_CHINESE_WORD = re.compile(r"[\u4e00-\u9fff]|[^\u4e00-\u9fff]+")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -41,19 +48,62 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_alphabet()
+Edges = tuple[list[int], list[int]]  # where spans start, and where they end
 
 
-def normalize(text: str, chinese: bool = False) -> tuple[str, NDArray[np.int64]]:
-    """One space before every word (in Chinese, between two), one form of every sign; and where each character was."""
+def normalize(text: str, chinese: bool = False) -> str:
+    """One space before every word (in Chinese, between two), and one form of every sign."""
     words = text.split()
+    if chinese:
+        return " ".join(words).translate(_CHINESE_SIGNS)
+    return "".join(f" {word}" for word in words).translate(_SIGNS)
+
+
+def origins(text: str, chinese: bool = False) -> NDArray[np.int64]:
+    """Where each character of the normalized text was; the space before a word is where that begins."""
     starts = np.array([word.start() for word in _WORD.finditer(text)], dtype=np.int64)
-    widths = np.array([len(word) + 1 for word in words], dtype=np.int64)  # the space belongs to the word after it
+    widths = np.array([*map(len, text.split())], dtype=np.int64) + 1  # the space belongs to the word after it
     begins = np.cumsum(widths) - widths
     place = np.arange(widths.sum()) - np.repeat(begins, widths)  # within the word, from its space on
-    origin = np.repeat(starts, widths) + np.maximum(place - 1, 0)
-    if chinese:
-        return " ".join(words).translate(_CHINESE_SIGNS), origin[1:]
-    return "".join(f" {word}" for word in words).translate(_SIGNS), origin
+    origin: NDArray[np.int64] = np.repeat(starts, widths) + np.maximum(place - 1, 0)
+    return origin[1:] if chinese else origin
+
+
+class LazySpans(Sequence[Span]):
+    """As many spans, found when one is asked for: most summaries are told without."""
+
+    def __init__(self, count: int, find: Callable[[], Edges]) -> None:
+        self._count = count
+        self._find = find
+
+    @cached_property
+    def _edges(self) -> Edges:
+        return self._find()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Span: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "LazySpans": ...
+
+    def __getitem__(self, index: int | slice) -> "Span | LazySpans":
+        starts, ends = self._edges
+        if isinstance(index, slice):
+            part = starts[index], ends[index]  # nothing of the rest, which may be a long document, is kept
+            return LazySpans(len(part[0]), lambda: part)
+        return Span(starts[index], ends[index])
+
+    def __iter__(self) -> Iterator[Span]:
+        return map(Span, *self._edges)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
 
 
 class Tokenizer:
@@ -68,6 +118,7 @@ class Tokenizer:
             if token not in SPECIAL_TOKENS:
                 self._bytes[index] = bytes(_BYTE_OF[character] for character in token)
         self._widths = np.array([len(data) for data in self._bytes], dtype=np.int64)
+        self._known: dict[str, tuple[int, ...]] = {}  # the ids of words that have been read
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -91,7 +142,7 @@ class Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        bpe.train_from_iterator((normalize(text, chinese)[0] for text in texts), trainer)
+        bpe.train_from_iterator((normalize(text, chinese) for text in texts), trainer)
         return cls(_forget_added_tokens(bpe))
 
     def save(self, path: Path) -> None:
@@ -108,35 +159,63 @@ class Tokenizer:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids alone, for whole corpora."""
-        encodings = self._bpe.encode_batch_fast(
-            [normalize(text, self._chinese)[0] for text in texts], add_special_tokens=False
-        )
-        return [encoding.ids for encoding in encodings]
+        normalized = [normalize(text, self._chinese) for text in texts]
+        return [encoding.ids for encoding in self._bpe.encode_batch_fast(normalized, add_special_tokens=False)]
 
     def encode(self, text: str) -> Tokens:
         """Ids of `text` with a span of it for each: `text[span.start:span.end]` is what the token covers.
 
         A character split over several tokens is the span of each of them; a token of white space has an empty span.
         """
-        normalized, origin = normalize(text, self._chinese)
-        ids = self._bpe.encode_batch_fast([normalized], add_special_tokens=False)[0].ids  # spans are found below
-        data = np.frombuffer(normalized.encode(), dtype=np.uint8)
-        character_of = np.cumsum((data & 0xC0) != 0x80) - 1  # one entry for each byte: those of 10xxxxxx go on
-        widths = self._widths[ids]
-        last_bytes = np.cumsum(widths) - 1
-        first_bytes = last_bytes - widths + 1
-        first, last = character_of[first_bytes], character_of[last_bytes]
-        first += data[first_bytes] == ord(" ")
-        starts = origin[first]
-        ends = np.where(last >= first, origin[last] + 1, starts)
-        return Tokens(text, tuple(ids), tuple(map(Span, starts.tolist(), ends.tolist())))
+        words = _CHINESE_WORD.findall(normalize(text, True)) if self._chinese else text.split()
+        ids = tuple(self._ids_of_words(words))
+        return Tokens(text, ids, LazySpans(len(ids), lambda: self._source_spans(text, ids)))
 
     def decode(self, ids: Sequence[int]) -> Tokens:
         """Text of `ids` without white space at its edges, and a span of it for each id.
 
         Bytes that form no character (a sequence cut short) are left out.
         """
-        data = b"".join(self._bytes[index] for index in ids)
+        written = tuple(ids)
+        data = b"".join(self._bytes[index] for index in written)
+        text = data.decode("utf-8", errors="ignore").strip()
+        return Tokens(text, written, LazySpans(len(written), lambda: self._summary_spans(text, written, data)))
+
+    def _ids_of_words(self, words: Sequence[str]) -> Iterator[int]:
+        """Each word is cut for itself, so that one which was cut before need not be cut again.
+
+        Several threads do this: what is known is only ever added to, or forgotten by beginning anew.
+        """
+        known = self._known
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        cut = dict(zip(new, self._cut(new), strict=True)) if new else {}
+        if len(known) >= MOST_WORDS:
+            self._known = {}
+        self._known.update((word, ids) for word, ids in cut.items() if len(word) <= LONGEST_WORD)
+        return chain.from_iterable(known.get(word) or cut[word] for word in words)
+
+    def _cut(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """The ids of each. In Chinese the space before it is a token of its own, and left out."""
+        pieces = [f" {word}" if self._chinese else normalize(word) for word in words]
+        ids = self._bpe.encode_batch_fast(["".join(pieces)], add_special_tokens=False)[0].ids
+        ends = np.cumsum([len(piece.encode()) for piece in pieces])  # in bytes
+        counts = np.searchsorted(np.cumsum(self._widths[ids]), ends) + 1  # of the ids up to there
+        return [tuple(ids[start + self._chinese : end]) for start, end in pairwise([0, *counts.tolist()])]
+
+    def _source_spans(self, text: str, ids: Sequence[int]) -> Edges:
+        data = np.frombuffer(normalize(text, self._chinese).encode(), dtype=np.uint8)
+        origin = origins(text, self._chinese)
+        character_of = np.cumsum((data & 0xC0) != 0x80) - 1  # one entry for each byte: those of 10xxxxxx go on
+        widths = self._widths[list(ids)]
+        last_bytes = np.cumsum(widths) - 1
+        first_bytes = last_bytes - widths + 1
+        first, last = character_of[first_bytes], character_of[last_bytes]
+        first += data[first_bytes] == ord(" ")
+        starts = origin[first]
+        ends = np.where(last >= first, origin[last] + 1, starts)
+        return starts.tolist(), ends.tolist()
+
+    def _summary_spans(self, text: str, ids: Sequence[int], data: bytes) -> Edges:
         # A lone surrogate stands for each byte that is not part of a character.
         escaped = data.decode("utf-8", errors="surrogateescape")
         kept: list[str] = []
@@ -148,10 +227,10 @@ class Tokenizer:
                 kept.append(character)
         position_of.append(len(kept))
         raw = "".join(kept)
-        text = raw.strip()
         offset = len(raw) - len(raw.lstrip())
-        spans = tuple(_trim(text, start - offset, end - offset) for start, end in self._ranges(ids, position_of, data))
-        return Tokens(text, tuple(ids), spans)
+        ranges = self._ranges(ids, position_of, data)
+        spans = [_trim(text, start - offset, end - offset) for start, end in ranges]
+        return [start for start, _ in spans], [end for _, end in spans]
 
     def _ranges(self, ids: Sequence[int], position_of: list[int], data: bytes) -> Iterator[tuple[int, int]]:
         """Character range of each id, before the edges are stripped."""
@@ -165,14 +244,14 @@ class Tokenizer:
             yield start, last + 1 if ends_inside else position_of[byte]
 
 
-def _trim(text: str, start: int, end: int) -> Span:
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     """The range within `text`, without white space at its edges."""
     start, end = max(start, 0), min(end, len(text))
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
-    return Span(min(start, len(text)), max(end, min(start, len(text))))
+    return min(start, len(text)), max(end, min(start, len(text)))
 
 
 def _forget_added_tokens(bpe: Bpe) -> Bpe:
