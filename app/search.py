@@ -358,16 +358,16 @@ def _ranked(scores: Tensor, row: int, ask: Ask, columns: list[int], values: list
         return Answer(sorted((one for one in read if one[1] > -math.inf), key=_rank), broken)
     if values[-1] == -math.inf:
         return Answer([one for one in zip(columns, values, strict=True) if one[1] > -math.inf], broken)
-    return Answer(chain(zip(columns, values, strict=True), _beyond(scores[row], len(values))), broken)
+    return Answer(chain(zip(columns, values, strict=True), _beyond(scores, row, len(values))), broken)
 
 
-def _beyond(scores: Tensor, count: int) -> Iterator[Candidate]:
+def _beyond(scores: Tensor, row: int, count: int) -> Iterator[Candidate]:
     """All of a row but its best `count`, best first."""
-    best = top(scores.unsqueeze(0), MORE)
+    best = top(scores[row : row + 1], MORE)
     assert best
     values, columns = best[0][0].tolist(), best[1][0].tolist()
     yield from islice(_possible(columns, values), count, None)
-    every = scores.sort(descending=True, stable=True)
+    every = scores[row].sort(descending=True, stable=True)
     yield from islice(_possible(every.indices.tolist(), every.values.tolist()), max(count, MORE), None)
 
 

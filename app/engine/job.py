@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ class Ticket:
     """One admitted text and the future its caller waits on.
 
     The future stays pending until it is settled, once, by whoever comes first: so a caller can cancel it at any moment.
+    An answered ticket and its jobs do not hold each other: the collector, which stops everything, finds nothing to do.
     """
 
     def __init__(self, plan: Plan, submitted: float, on_cancelled: Callable[[], None] = lambda: None) -> None:
@@ -68,7 +70,7 @@ class Ticket:
         self.submitted = submitted
         self.deadline = submitted + plan.request.timeout
         self.future: Future[Summary] = Future()
-        self.jobs = tuple(Job(self, part) for part in plan.parts)
+        self.jobs: tuple[Job, ...] = tuple(Job(self, part) for part in plan.parts)
         self.first_token_seen = False
         self._on_cancelled = on_cancelled
         self._lock = threading.Lock()
@@ -81,16 +83,19 @@ class Ticket:
 
     def when_given_up(self, tell: Callable[[Sequence["Job"]], None]) -> None:
         """Calls back, from any thread, once the ticket is closed without an answer: cancelled or failed."""
+        reference = weakref.ref(self)  # it has the future, and the future this
 
         def closed(future: Future[Summary]) -> None:
-            if future.cancelled() or future.exception():
-                tell(self.jobs)
+            ticket = reference()
+            if ticket and (future.cancelled() or future.exception()):
+                tell(ticket.jobs)
 
         self.future.add_done_callback(closed)
 
     def answer(self, summary: Summary) -> None:
         if self._settle():
             self.future.set_result(summary)
+            self.jobs = ()
 
     def fail(self, error: RequestError) -> bool:
         """Whether the caller was still waiting for an answer."""

@@ -54,7 +54,9 @@ class Worker:
         self._observer = observer
         self._clock = clock
         self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads)
-        self._changed = threading.Condition()  # guards everything below, and the scheduler
+        lock = threading.RLock()  # guards everything below, and the scheduler
+        self._work = threading.Condition(lock)  # there is some; or it is time to stop
+        self._changed = threading.Condition(lock)  # perhaps nothing is left to do
         self._outboxes: list[deque[Outcome]] = [deque() for _ in range(threads)]  # jobs that have left, to be answered
         self._threads: list[threading.Thread] = []
         self._draining = self._stopping = False
@@ -94,8 +96,9 @@ class Worker:
             self.check_accepting()
             if self._idle:
                 self._beats = [now] * len(self._beats)
-            self._scheduler.admit([job for ticket in tickets for job in ticket.jobs], now)
-            self._changed.notify_all()
+            jobs = [job for ticket in tickets for job in ticket.jobs]
+            self._scheduler.admit(jobs, now)
+            self._work.notify(len(jobs))
             self._tell_changes()
         for ticket in tickets:
             ticket.when_given_up(self._scheduler.abandon)
@@ -126,7 +129,7 @@ class Worker:
                 self._changed.wait(min(self._grace_end - self._clock(), threading.TIMEOUT_MAX))
             left = self._scheduler.unfinished()
             self._stopping = True
-            self._changed.notify_all()
+            self._work.notify_all()
             threads = self._threads
         for job in left:
             job.ticket.fail(DrainingError("The service stopped before this text was summarized.", retry_after=1))
@@ -202,7 +205,7 @@ class Worker:
                     self._changed.notify_all()  # whoever drains waits for this
                 while not self._scheduler.has_work(lane) and not self._stopping:
                     self._beats[lane] = float("inf")
-                    self._changed.wait()
+                    self._work.wait()
                 if self._stopping:
                     return None
                 now = self._beats[lane] = self._clock()
@@ -244,6 +247,8 @@ class Worker:
         if outcome is None:
             ticket.fail(ModelFailedError("The model failed on this text; other texts are not affected."))
             return
+        if not ticket.jobs:
+            return  # it was answered before something broke
         job.outcome = outcome
         outcomes = [job.outcome for job in ticket.jobs if job.outcome]
         if len(outcomes) < len(ticket.jobs):
@@ -287,6 +292,7 @@ class Worker:
             # The other threads answer what is in their own outboxes before they stop.
             left = [*self._scheduler.unfinished(), *(job for job, _ in self._outboxes[lane])]
             self._outboxes[lane].clear()
+            self._work.notify_all()
             self._changed.notify_all()
         logger.critical("the worker died %d times with nothing to do; this model is given up", MAX_IDLE_DEATHS)
         for job in left:

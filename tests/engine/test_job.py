@@ -1,5 +1,7 @@
 """A ticket is settled once, and tells when nobody waits for its jobs any more."""
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -53,3 +55,16 @@ def test_a_long_text_holds_as_many_bytes_as_its_parts() -> None:
     assert len(one.jobs) > 1
     assert 0 <= one.plan.bytes - sum(job.bytes for job in one.jobs) < len(one.jobs)
     assert one.plan.bytes > len(one.plan.request.text)
+
+
+def test_an_answered_ticket_leaves_nothing_to_the_collector() -> None:
+    gc.disable()
+    try:
+        one = ticket()
+        one.when_given_up(lambda _: None)
+        one.answer(alone(LONG))
+        gone = weakref.ref(one)
+        del one
+        assert gone() is None
+    finally:
+        gc.enable()
