@@ -23,7 +23,16 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where they are not compiled, or this processor cannot run them."""
     if missing():
         return None
-    kernels = ctypes.CDLL(_files()[0])
+    return ctypes.CDLL(_files()[0])
+
+
+@cache
+def brief() -> ctypes.PyDLL | None:
+    """The same for calls of some microseconds, which keep the interpreter's lock: whoever gives it away has to wait for
+    it until another thread, perhaps the event loop, has done all that it has to do."""
+    if missing():
+        return None
+    kernels = ctypes.PyDLL(_files()[0])
     kernels.precis_top.argtypes = [_POINTER, _NUMBER, _NUMBER, _NUMBER, _POINTER, _POINTER]
     return kernels
 

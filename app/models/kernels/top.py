@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.models.kernels import library
+from app.models.kernels import brief
 
 
 def top(scores: Tensor, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
@@ -12,7 +12,7 @@ def top(scores: Tensor, count: int) -> tuple[NDArray[np.float32], NDArray[np.int
 
     A row with a NaN has it as its best. None where there are no kernels.
     """
-    kernels = library()
+    kernels = brief()
     if kernels is None:
         return None
     rows, width = scores.shape

@@ -4,7 +4,7 @@ A step is one call, which computes each row by itself: there is nothing to pad, 
 """
 
 from collections.abc import Sequence
-from ctypes import Structure, addressof, byref, c_int64, c_void_p
+from ctypes import Structure, addressof, byref, c_int64, c_void_p, memmove
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.models.base import DecoderState, StepOutput
-from app.models.kernels import UNIT, Int8Weights, Packed, library
+from app.models.kernels import UNIT, Int8Weights, Packed, brief, library
 from app.models.lstm.network import Seq2Seq
 from app.models.lstm.step import COLUMN_STEP
 
@@ -119,9 +119,10 @@ class NativeStep:
             *(self.embedded, self.encoded, self.decoder, self.key, self.shared),
         )
         self.width = max(product.packed.outputs for product in self._products[:-1])
-        kernels = library()
+        kernels, quick = library(), brief()
         assert kernels
-        self.kernels = kernels
+        assert quick
+        self.compute, self.reorder = kernels.precis_step, quick.precis_reorder
 
 
 class NativeState(DecoderState):
@@ -151,52 +152,65 @@ class NativeState(DecoderState):
         self._pointers = byref(step.weights), byref(self._state)
         self._capacity, self._columns, self._width = capacity, 0, 0
         self._copied = torch.empty(capacity)
+        self._outputs: dict[tuple[int, int], StepOutput] = {}  # by rows and columns
 
-    @torch.inference_mode()
     def enter(self, rows: Sequence[int], reading: NativeReading) -> None:
         """Start decoding a source in these slots."""
+        if reading.positions > self._width:
+            self._widen(_whole(reading.positions, POSITION_STEP))
         for row in rows:
-            self._hidden[:, row], self._cell[:, row] = reading.hidden, reading.cell
+            for state, start in ((self._hidden, reading.hidden), (self._cell, reading.cell)):
+                size = start.nbytes // 2  # of each layer
+                for layer in range(2):
+                    place = state.data_ptr() + (layer * self._capacity + row) * size
+                    memmove(place, start.data_ptr() + layer * size, size)
             self._readings[row], self._sources[row] = reading, reading.packed
 
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
         count, readings = len(rows), [self._readings[row] for row in rows]
-        width = _whole(max(reading.positions for reading in readings), POSITION_STEP)
         columns = _whole(self._step.shared + max(reading.tokens for reading in readings), COLUMN_STEP)
-        self._widen(columns, width)
-        scores = self._scores[: count * columns].view(count, columns)
-        attention = self._attention[: count * width].view(count, width)
+        output = self._outputs.get((count, columns)) or self._output(count, columns)
         numbers = c_int64 * count
-        self._step.kernels.precis_step(
+        self._step.compute(
             *self._pointers,
             numbers(*rows),
             numbers(*tokens),
             c_int64(count),
-            c_void_p(scores.data_ptr()),
+            c_void_p(output.log_probabilities.data_ptr()),
             c_int64(columns),
-            c_void_p(attention.data_ptr()),
-            c_int64(width),
+            c_void_p(output.attention.data_ptr()),
+            c_int64(self._width),
             c_void_p(self._copied.data_ptr()),
         )
-        return StepOutput(scores, attention, self._copied[:count])
+        return output
 
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
         # Beams of one source share its memory: only the recurrent state moves.
         numbers = c_int64 * len(rows)
-        self._step.kernels.precis_reorder(*self._pointers, numbers(*rows), numbers(*parents), c_int64(len(rows)))
+        self._step.reorder(*self._pointers, numbers(*rows), numbers(*parents), c_int64(len(rows)))
 
     def leave(self, rows: Sequence[int]) -> None:
         for row in rows:
             del self._readings[row]
 
-    def _widen(self, columns: int, width: int) -> None:
-        """Memory for the output of all slots, should there be less."""
+    @torch.inference_mode()
+    def _output(self, count: int, columns: int) -> StepOutput:
+        """Where a step of this shape writes, in memory for the output of all slots."""
         if columns > self._columns:
             self._columns, self._scores = columns, torch.empty(self._capacity * columns)
-        if width > self._width:
-            self._width, self._attention = width, torch.empty(self._capacity * width)
-            self._shares = torch.empty(width, dtype=torch.int16)
-            self._state.shares = self._shares.data_ptr()
+            self._outputs.clear()
+        scores = self._scores[: count * columns].view(count, columns)
+        output = StepOutput(scores, self._attention[:count], self._copied[:count])
+        self._outputs[count, columns] = output
+        return output
+
+    @torch.inference_mode()
+    def _widen(self, width: int) -> None:
+        """Room for the attention of sources of so many positions."""
+        self._width, self._attention = width, torch.empty(self._capacity, width)
+        self._shares = torch.empty(width, dtype=torch.int16)
+        self._state.shares = self._shares.data_ptr()
+        self._outputs.clear()
 
 
 def in_int8(numbers: Tensor) -> Tensor:
