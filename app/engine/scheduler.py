@@ -14,6 +14,8 @@ The rules, all of them:
 - Encoding interrupts decoding, and few are encoded nearly as long as several. So where more than half of its rows are
   in use, a lane takes newcomers when there are rows and jobs for `FEWEST_JOIN` of them, or else every `PATIENCE`th
   step.
+- Where a step costs each row the same in any company, as on a CPU, rows that share it wait for one another. There a lane
+  takes nobody beyond `calm_rows` rows, unless more rows than it has in use wait: then a fuller lane is cheaper.
 - The jobs that join together are encoded in passes of at most `PASS_JOBS` of like length (`passes`). They are charged
   with the padding of a single one, jobs times the longest source, and stay within `max_join_tokens`, except that one
   job alone always may join. The rest joins after the next step.
@@ -115,11 +117,13 @@ class Scheduler(Generic[JobT]):
         max_join_tokens: int = MAX_JOIN_TOKENS,
         lanes: int = 1,
         look_ahead: int = LOOK_AHEAD,
+        calm_rows: float = math.inf,
     ) -> None:
         self.lane_rows = max_rows // lanes
         self.max_rows = self.lane_rows * lanes
         self._max_join_tokens = max_join_tokens
         self._look_ahead = look_ahead
+        self._calm_rows = calm_rows
         self._queue: WaitingQueue[JobT] = WaitingQueue(limits)
         self._lanes: list[_Lane[JobT]] = [_Lane(range(self.lane_rows)) for _ in range(lanes)]
         self._costs = Costs()
@@ -253,9 +257,10 @@ class Scheduler(Generic[JobT]):
         window = self._queue.first(max(len(lane.free), self._look_ahead + 1))
         chosen: dict[int, Waiting[JobT]] = {}
         free, longest = len(lane.free), 0
+        bound = max(self._calm_rows, self._queue.load.rows)
         most_free = max((len(other.free) for other in self._lanes if other is not lane and not other.closed), default=0)
         for entry in self._in_turn(window):
-            if not free or free < most_free:
+            if not free or free < most_free or lane.rows - free >= bound:
                 break
             if entry.job.rows > free:
                 if entry.overtaken >= self._look_ahead:

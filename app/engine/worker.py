@@ -17,6 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 
 import torch
 
@@ -33,6 +34,7 @@ from app.numerals import Numerals
 logger = logging.getLogger(__name__)
 
 STALLED_SECONDS = 120.0  # no encoder pass or step takes this long: the worker hangs
+CALM_ROWS = 8  # of a lane on a CPU: with these a step costs a row as little as with more
 STOPPING_SECONDS = 10.0  # how long a stop waits for the step that is running
 MAX_IDLE_DEATHS = 3  # a thread that dies this often in a row with nothing to do will not recover
 
@@ -53,7 +55,8 @@ class Worker:
         self._numerals = Numerals(model.pieces)
         self._observer = observer
         self._clock = clock
-        self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads)
+        calm_rows = CALM_ROWS if model.info.device == "cpu" else inf
+        self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads, calm_rows=calm_rows)
         lock = threading.RLock()  # guards everything below, and the scheduler
         self._work = threading.Condition(lock)  # there is some; or it is time to stop
         self._changed = threading.Condition(lock)  # perhaps nothing is left to do

@@ -128,6 +128,27 @@ def test_a_lane_at_work_is_not_interrupted_for_a_few_newcomers_unless_they_have_
     assert len(joined(scheduler)) == FEWEST_JOIN, "enough for a pass"
 
 
+def test_a_calm_lane_takes_few_at_a_time_and_more_while_more_wait() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=16, limits=PLENTY, calm_rows=4)
+    scheduler.admit([Job() for _ in range(4)], now=0.0)
+    assert len(joined(scheduler)) == 4
+    scheduler.admit([Job() for _ in range(4)], now=0.0)
+    assert len(joined(scheduler)) == 0, "as many wait as are live"
+    scheduler.admit([Job() for _ in range(3)], now=0.0)
+    assert len(joined(scheduler)) == 3, "up to the seven that waited"
+    assert len(joined(scheduler)) == 0
+
+
+def test_a_wide_job_joins_a_calm_lane_that_has_few_rows_in_use() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=16, limits=PLENTY, calm_rows=4)
+    narrow, wide = [Job() for _ in range(4)], Job(rows=8)
+    scheduler.admit(narrow, now=0.0)
+    joined(scheduler)
+    scheduler.leave(narrow[0])
+    scheduler.admit([wide], now=0.0)
+    assert joined(scheduler) == [wide]
+
+
 def test_newcomers_are_encoded_with_those_of_like_length() -> None:
     jobs = [Job(tokens=length) for length in (90, 5, 30, 4, 91, 29, *[60] * PASS_JOBS)]
     groups = [[job.tokens for job in group] for group in passes(jobs)]
