@@ -14,8 +14,8 @@ The rules, all of them:
 - Encoding interrupts decoding, and few are encoded nearly as long as several. So where more than half of its rows are
   in use, a lane takes newcomers when there are rows and jobs for `FEWEST_JOIN` of them, or else every `PATIENCE`th
   step.
-- Where a step costs each row the same in any company, as on a CPU, rows that share it wait for one another. There a lane
-  takes nobody beyond `calm_rows` rows, unless more rows than it has in use wait: then a fuller lane is cheaper.
+- Where a step costs each row the same in any company, as on a CPU, rows that share it wait for one another. There a
+  lane takes nobody beyond `calm_rows` rows, unless more rows than it has in use wait: then a fuller lane is cheaper.
 - The jobs that join together are encoded in passes of at most `PASS_JOBS` of like length (`passes`). They are charged
   with the padding of a single one, jobs times the longest source, and stay within `max_join_tokens`, except that one
   job alone always may join. The rest joins after the next step.
