@@ -219,7 +219,8 @@ class Worker:
                         self._scheduler.leave(job, lane)
                         joined.append(job)
                 newcomers = self._scheduler.join(now, lane)
-                self._tell_changes()
+                if newcomers or never_joined or joined:
+                    self._tell_changes()
                 return newcomers
         finally:
             self._expire(never_joined, admitted=False)
