@@ -20,7 +20,8 @@ RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
 # The container cannot write bytecode: it is made here, and never looked for again in the sources.
 COPY README.md LICENSE ./
 COPY app app
-RUN /opt/venv/bin/pip install --quiet --no-deps . \
+RUN /opt/venv/bin/pip install --quiet --no-compile --no-deps . \
+ && { [ "$(uname -m)" != x86_64 ] || ls /opt/venv/lib/python3*/site-packages/app/models/kernels/_library*.so; } \
  && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib/python3*/site-packages/app
 
 FROM python:3.11-slim-bookworm

@@ -126,5 +126,7 @@ def _load(service: Service, name: str) -> str | None:
     except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
         return " ".join(str(error).split()) or type(error).__name__
     seconds = round(time.perf_counter() - started, 2)
-    log.info("model loaded", model=name, digest=model.info.digest, device=model.info.device, seconds=seconds)
+    info = model.info
+    facts = {"digest": info.digest, "device": info.device, "precision": info.precision, "seconds": seconds}
+    log.info("model loaded", model=name, **facts)
     return None

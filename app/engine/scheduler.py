@@ -14,8 +14,9 @@ The rules, all of them:
 - Encoding interrupts decoding, and few are encoded nearly as long as several. So where more than half of its rows are
   in use, a lane takes newcomers when there are rows and jobs for `FEWEST_JOIN` of them, or else every `PATIENCE`th
   step.
-- Where a step costs each row the same in any company, as on a CPU, rows that share it wait for one another. There a
-  lane takes nobody beyond `calm_rows` rows, unless more rows than it has in use wait: then a fuller lane is cheaper.
+- Where a step costs each row the same in any company, as in int8 on a CPU, rows that share it wait for one another.
+  There a lane takes nobody beyond `calm_rows` rows, unless more rows than it has in use wait: then a fuller lane is
+  cheaper.
 - The jobs that join together are encoded in passes of at most `PASS_JOBS` of like length (`passes`). They are charged
   with the padding of a single one, jobs times the longest source, and stay within `max_join_tokens`, except that one
   job alone always may join. The rest joins after the next step.
@@ -251,13 +252,13 @@ class Scheduler(Generic[JobT]):
 
     def _choose(self, lane: _Lane[JobT]) -> list[JobT]:
         """Apply the first rules and take the chosen jobs out of the queue."""
-        if not self._queue or not lane.free or self._holds_back(lane):
+        bound = max(self._calm_rows, self._queue.load.rows)
+        if not self._queue or not lane.free or lane.used >= bound or self._holds_back(lane):
             return []
         lane.waited = 0
         window = self._queue.first(max(len(lane.free), self._look_ahead + 1))
         chosen: dict[int, Waiting[JobT]] = {}
         free, longest = len(lane.free), 0
-        bound = max(self._calm_rows, self._queue.load.rows)
         most_free = max((len(other.free) for other in self._lanes if other is not lane and not other.closed), default=0)
         for entry in self._in_turn(window):
             if not free or free < most_free or lane.rows - free >= bound:

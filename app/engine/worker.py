@@ -17,7 +17,6 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from math import inf
 
 import torch
 
@@ -34,7 +33,6 @@ from app.numerals import Numerals
 logger = logging.getLogger(__name__)
 
 STALLED_SECONDS = 120.0  # no encoder pass or step takes this long: the worker hangs
-CALM_ROWS = 8  # of a lane on a CPU: with these a step costs a row as little as with more
 STOPPING_SECONDS = 10.0  # how long a stop waits for the step that is running
 MAX_IDLE_DEATHS = 3  # a thread that dies this often in a row with nothing to do will not recover
 
@@ -55,8 +53,7 @@ class Worker:
         self._numerals = Numerals(model.pieces)
         self._observer = observer
         self._clock = clock
-        calm_rows = CALM_ROWS if model.info.device == "cpu" else inf
-        self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads, calm_rows=calm_rows)
+        self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads, calm_rows=model.calm_rows)
         lock = threading.RLock()  # guards everything below, and the scheduler
         self._work = threading.Condition(lock)  # there is some; or it is time to stop
         self._changed = threading.Condition(lock)  # perhaps nothing is left to do
@@ -128,7 +125,7 @@ class Worker:
         with self._changed:
             self._draining = True
             self._grace_end = max(self._grace_end, self._clock() + grace)
-            while self._alive and not self._idle and self._clock() < self._grace_end:
+            while self._alive and not self._stopping and not self._idle and self._clock() < self._grace_end:
                 self._changed.wait(min(self._grace_end - self._clock(), threading.TIMEOUT_MAX))
             left = self._scheduler.unfinished()
             self._stopping = True
@@ -204,9 +201,8 @@ class Worker:
         try:
             with self._changed:
                 self._scheduler.turned(encode_seconds, self._clock(), lane)
-                if not self._scheduler.has_work(lane):
-                    self._changed.notify_all()  # whoever drains waits for this
                 while not self._scheduler.has_work(lane) and not self._stopping:
+                    self._changed.notify_all()  # whoever drains waits for this
                     self._beats[lane] = float("inf")
                     self._work.wait()
                 if self._stopping:
@@ -251,11 +247,10 @@ class Worker:
         if outcome is None:
             ticket.fail(ModelFailedError("The model failed on this text; other texts are not affected."))
             return
-        if not ticket.jobs:
-            return  # it was answered before something broke
         job.outcome = outcome
-        outcomes = [job.outcome for job in ticket.jobs if job.outcome]
-        if len(outcomes) < len(ticket.jobs):
+        jobs = ticket.jobs  # none once it is answered, perhaps by another lane just now
+        outcomes = [job.outcome for job in jobs if job.outcome]
+        if not jobs or len(outcomes) < len(jobs):
             return
         try:
             summary = assemble(self._model, ticket.plan, outcomes, ticket.submitted)

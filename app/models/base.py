@@ -4,6 +4,7 @@ Search, scheduling and alignment are written once, above this file, for every fa
 requests, queues or HTTP; the engine knows nothing of a family but these classes.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -199,6 +200,11 @@ class Seq2SeqModel(ABC):
     @abstractmethod
     def detokenize(self, ids: Sequence[int]) -> Tokens:
         """Summary ids (no special ones) to text, white space at its edges removed, with a span for each id."""
+
+    @property
+    def calm_rows(self) -> float:
+        """Live rows from which on a step costs each of them the same, however many there are."""
+        return math.inf
 
     @property
     @abstractmethod

@@ -5,6 +5,7 @@ Where there is no compiler, or another processor, there are none: `library()` is
 """
 
 import ctypes
+import os
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 PANEL = 64  # outputs of a product come in multiples of it
 UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
+_NEEDED = ("avx512_f", "avx512_bw", "avx512_dq", "avx512_vl", "avx512_vnni")  # what pyproject.toml compiles for
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -23,13 +25,15 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where they are not compiled, or this processor cannot run them."""
     if missing():
         return None
-    return ctypes.CDLL(_files()[0])
+    kernels = ctypes.CDLL(_files()[0])
+    kernels.precis_encode_room.restype = ctypes.c_int64
+    return kernels
 
 
 @cache
 def brief() -> ctypes.PyDLL | None:
-    """The same for calls of some microseconds, which keep the interpreter's lock: whoever gives it away has to wait for
-    it until another thread, perhaps the event loop, has done all that it has to do."""
+    """The same for calls of a few dozen microseconds, which keep the interpreter's lock: whoever gives it away has to
+    wait for it until another thread, perhaps the event loop, has done all that it has to do."""
     if missing():
         return None
     kernels = ctypes.PyDLL(_files()[0])
@@ -39,9 +43,14 @@ def brief() -> ctypes.PyDLL | None:
 
 def missing() -> str | None:
     """Why there are no kernels; None if there are."""
-    if not torch.cpu._is_vnni_supported():
+    if not all(torch.cpu.get_capabilities().get(name) for name in _NEEDED):
         return "the processor has no AVX-512 VNNI"
-    return None if _files() else "its kernels were not compiled when the project was installed"
+    if not _files():
+        return "its kernels were not compiled when the project was installed"
+    compiled = os.stat(_files()[0]).st_mtime
+    if any(source.stat().st_mtime > compiled for source in Path(__file__).parent.glob("*.[ch]")):
+        return "its kernels are older than their source; install the project again"
+    return None
 
 
 @cache
@@ -80,6 +89,7 @@ class Int8Weights:
         """rows (B, I) int8, of which 1 stands for units (B) float32 -> rows W^T + b (B, O) float32."""
         kernels = library()
         assert kernels
+        assert (rows.dtype, units.dtype) == (torch.int8, torch.float32)
         count, width = len(rows), len(self._bias)
         out, excess = torch.empty(count, width), torch.empty(count, dtype=torch.int32)
         pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, units, out, excess)]

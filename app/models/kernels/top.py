@@ -1,6 +1,7 @@
 """The best columns of rows of scores."""
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +16,7 @@ def top(scores: Tensor, count: int) -> tuple[NDArray[np.float32], NDArray[np.int
     kernels = brief()
     if kernels is None:
         return None
+    assert scores.dtype == torch.float32
     rows, width = scores.shape
     scores = scores.contiguous()
     count = min(count, width)

@@ -7,6 +7,7 @@ source lengths in multiples of 16, whatever the others need.
 A GPU has its own shapes (`buckets.py`), step (`fixed.py`), memory for rows (`slots.py`) and runner (`graphs.py`).
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,7 +158,9 @@ class LSTMNativeState(NativeState):
 
 
 class Backend(ABC):
-    """The encoder and the decoder of one network, on its device."""
+    """The encoder and the decoder of one network, on its device. calm_rows: as `Seq2SeqModel`."""
+
+    calm_rows = math.inf
 
     @abstractmethod
     def encode(self, texts: Sequence[Text]) -> list[Memory]:
@@ -172,7 +175,9 @@ class Backend(ABC):
 
 
 class NativeBackend(Backend):
-    """int8 on a CPU."""
+    """int8 on a CPU: from four rows on a step costs 47 microseconds a row (`benchmarks/RESULTS.md`)."""
+
+    calm_rows = 8.0
 
     def __init__(self, model: Seq2Seq, frequent: Tensor) -> None:
         self._encoder, self._step = NativeEncoder(model), NativeStep(model, frequent)

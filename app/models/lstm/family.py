@@ -71,6 +71,10 @@ class LSTMModel(Seq2SeqModel):
         return self._tokenizer.decode(ids)
 
     @property
+    def calm_rows(self) -> float:
+        return self.backend.calm_rows
+
+    @property
     def pieces(self) -> tuple[str, ...]:
         return self._tokenizer.pieces
 

@@ -55,7 +55,6 @@ class NativeEncoder:
         """model: with float32 weights, its values' projection folded into others (`network.fold_values`)."""
         kernels = library()
         assert kernels is not None
-        kernels.precis_encode_room.restype = ctypes.c_int64
         self._kernels, self._config = kernels, model.config
         self._embedded, self._units = _rounded(_lanes(model.embedding.weight, 1))  # (V, E), (V)
         self._weights: list[Int8Weights] = []  # what C reads must stay

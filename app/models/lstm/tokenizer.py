@@ -25,7 +25,7 @@ from app.models.base import Span, Tokens
 
 PAD, START, END = 0, 1, 2
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
-MOST_WORDS = 65_536  # whose tokens are remembered, about: 16 MB, at worst 40
+MOST_WORDS = 65_536  # whose tokens are remembered, about: 16 MB of real texts, some 90 of the worst
 LONGEST_WORD = 32  # characters of a word that is remembered
 
 _WORD = re.compile(r"\S+")

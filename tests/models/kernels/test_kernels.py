@@ -1,6 +1,8 @@
 """Products in int8 are exact but for the rounding of weights; and the kernels are there where they can be."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,18 +15,26 @@ from tests.models.lstm.checkpoints import WITH_KERNELS
 
 
 @pytest.mark.skipif(
-    shutil.which("gcc") is None or not torch.cpu._is_vnni_supported(), reason="no compiler, or no AVX-512 VNNI"
+    shutil.which("gcc") is None or not torch.cpu.get_capabilities().get("avx512_vnni"),
+    reason="no compiler, or no AVX-512 VNNI",
 )
 def test_kernels_are_there_where_they_can_be_compiled_and_run() -> None:
     assert kernels.missing() is None
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    assert kernels.missing() == "the processor has no AVX-512 VNNI"
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    able = {f"avx512_{part}": True for part in ("f", "bw", "dq", "vl", "vnni")}
+    for capabilities in ({}, able | {"avx512_vnni": False}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda told=capabilities: told)
+        assert kernels.missing() == "the processor has no AVX-512 VNNI"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     monkeypatch.setattr(kernels, "_files", list)
     assert kernels.missing() == "its kernels were not compiled when the project was installed"
+    old = tmp_path / "_library.so"
+    old.touch()
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(kernels, "_files", lambda: [str(old)])
+    assert kernels.missing() == "its kernels are older than their source; install the project again"
 
 
 @WITH_KERNELS

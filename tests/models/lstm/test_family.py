@@ -157,7 +157,7 @@ def test_auto_is_the_fastest_precision_that_there_is(
 
 
 def test_int8_without_kernels_says_what_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     with pytest.raises(ConfigurationError, match="PRECIS_PRECISION=int8: the processor has no AVX-512 VNNI"):
         load(folder, device="cpu", precision="int8")
 
