@@ -354,10 +354,9 @@ def _ranked(scores: Tensor, row: int, ask: Ask, columns: list[int], values: list
     """With the best of a row in their order."""
     broken = not -math.inf < values[0] < math.inf
     if ask.wanted is not None:
-        read = zip(ask.wanted, scores[row, list(ask.wanted)].tolist(), strict=True)
-        return Answer(sorted((one for one in read if one[1] > -math.inf), key=_rank), broken)
+        return Answer(sorted(_possible(ask.wanted, scores[row, list(ask.wanted)].tolist()), key=_rank), broken)
     if values[-1] == -math.inf:
-        return Answer([one for one in zip(columns, values, strict=True) if one[1] > -math.inf], broken)
+        return Answer(_possible(columns, values), broken)
     return Answer(chain(zip(columns, values, strict=True), _beyond(scores, row, len(values))), broken)
 
 
@@ -378,7 +377,7 @@ def _possible(columns: Sequence[int], values: Sequence[float]) -> Iterator[Candi
 def _answer(scores: Tensor, row: int, width: int, ask: Ask, columns: list[int], values: list[float]) -> Answer:
     broken = not -math.inf < values[0] < math.inf
     if ask.wanted is not None:
-        wanted = [one for one in zip(ask.wanted, values[width:], strict=False) if one[1] > -math.inf]
+        wanted = _possible(ask.wanted, values[width : width + len(ask.wanted)])
         return Answer(sorted(wanted, key=_rank), broken)
     return Answer(_candidates(scores, row, columns[:width], values[:width]), broken)
 

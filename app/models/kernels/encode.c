@@ -17,7 +17,6 @@
 #include "product.h"
 
 #define LANES 16
-#define UNIT 126.0f   /* int8 for 1 */
 #define TOGETHER 64   /* rows that are multiplied at once: they stay in the cache */
 #define COMPARED 9    /* vectors that tell whether another text begins, as in network.py */
 #define SMALLEST 1e-30f
@@ -117,11 +116,6 @@ static Scratch lay_out(const Encoder *encoder, const Batch *batch, char **room)
     return scratch;
 }
 
-static void store_bytes(int8_t *place, __m512i numbers)
-{
-    _mm_storeu_si128((__m128i *)place, _mm512_cvtsepi32_epi8(numbers));
-}
-
 /* `size` numbers as int8, scaled by the largest: what 1 stands for; NaN if one of them is not finite. */
 static float round_row(const float *row, int64_t size, int8_t *out)
 {
@@ -135,7 +129,7 @@ static float round_row(const float *row, int64_t size, int8_t *out)
     const float bound = _mm512_reduce_max_ps(largest);
     const __m512 factor = _mm512_set1_ps(127.0f / bound);
     for (int64_t place = 0; place < size; place += LANES)
-        store_bytes(out + place, _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(row + place), factor)));
+        store_bytes(out + place, _mm512_mul_ps(_mm512_loadu_ps(row + place), factor));
     return none || isinf(bound) ? NAN : bound / 127.0f;
 }
 
@@ -150,7 +144,7 @@ static float turn(const float *gates, int64_t units, float *cell, int8_t *hidden
         const __m512 kept = _mm512_fmadd_ps(forget, _mm512_loadu_ps(cell + unit), _mm512_mul_ps(input, written));
         _mm512_storeu_ps(cell + unit, kept);
         const __m512 number = _mm512_mul_ps(_mm512_mul_ps(shown, hyperbolic_tangent(kept)), _mm512_set1_ps(UNIT));
-        store_bytes(hidden + unit, _mm512_cvtps_epi32(number));
+        store_bytes(hidden + unit, number);
         none |= _mm512_cmp_ps_mask(number, number, _CMP_UNORD_Q);
     }
     memcpy(output, hidden, units);

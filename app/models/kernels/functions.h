@@ -1,9 +1,12 @@
-/* exp, sigmoid and tanh of sixteen numbers: each on its own, whatever stands beside it. */
+/* exp, sigmoid and tanh of sixteen numbers, and what int8 makes of them: each on its own, whatever stands beside it. */
 
 #ifndef PRECIS_FUNCTIONS_H
 #define PRECIS_FUNCTIONS_H
 
 #include <immintrin.h>
+#include <stdint.h>
+
+#define UNIT 126.0f /* int8 for 1, where numbers lie within -1 and 1 */
 
 /* e^x to about 1e-7 of it; 0 far below zero, minus infinity included. NaN stays NaN.
  * x = n ln 2 + r with |r| <= ln 2 / 2, then e^r by its Taylor series to the seventh power. */
@@ -36,6 +39,12 @@ static inline __m512 hyperbolic_tangent(__m512 x)
 {
     const __m512 twice = sigmoid(_mm512_add_ps(x, x));
     return _mm512_sub_ps(_mm512_add_ps(twice, twice), _mm512_set1_ps(1.0f));
+}
+
+/* Sixteen numbers, rounded to int8. */
+static inline void store_bytes(int8_t *place, __m512 numbers)
+{
+    _mm_storeu_si128((__m128i *)place, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(numbers)));
 }
 
 #endif

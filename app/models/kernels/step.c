@@ -9,7 +9,6 @@
 #include "functions.h"
 #include "product.h"
 
-#define UNIT (1.0f / 126)
 #define SHARE 32767.0f /* int16 for a weight of 1 */
 #define TINY 1.17549435e-38f
 
@@ -58,11 +57,6 @@ static inline __m512 taint(__m512 sum, __m512 x)
     return _mm512_fmadd_ps(x, _mm512_setzero_ps(), sum);
 }
 
-static inline void store_bytes(int8_t *place, __m512 x)
-{
-    _mm_storeu_si128((__m128i *)place, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
-}
-
 /* Hochreiter & Schmidhuber 1997 with a gate for forgetting: gates (4, size) and cell (size) -> both states after them. */
 static float recur(const float *gates, int64_t size, float *cell, int8_t *hidden)
 {
@@ -76,7 +70,7 @@ static float recur(const float *gates, int64_t size, float *cell, int8_t *hidden
         const __m512 state = _mm512_fmadd_ps(enter, change, kept);
         const __m512 said = _mm512_mul_ps(leave, hyperbolic_tangent(state));
         _mm512_storeu_ps(cell + unit, state);
-        store_bytes(hidden + unit, _mm512_mul_ps(said, _mm512_set1_ps(126.0f)));
+        store_bytes(hidden + unit, _mm512_mul_ps(said, _mm512_set1_ps(UNIT)));
         tainted = taint(tainted, said);
     }
     return _mm512_reduce_add_ps(tainted);
@@ -265,7 +259,7 @@ void precis_step(
         memcpy(asked + row * stride, hidden, decoder);
         memcpy(written + row * stride, hidden + layer, decoder);
         memcpy(again + row * stride, input, embedded);
-        units[row] = UNIT;
+        units[row] = 1.0f / UNIT;
     }
     multiply(&step->ask, inputs, count, stride, units, 0, numbers, state->width, state->excess);
     for (int64_t row = 0; row < count; row++) {
