@@ -6,12 +6,14 @@ Where there is no compiler, or another processor, there are none: `library()` is
 
 import ctypes
 import os
+from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 PANEL = 64  # outputs of a product come in multiples of it
 UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
@@ -59,6 +61,23 @@ def _files() -> list[str]:
     return [str(path) for suffix in EXTENSION_SUFFIXES if (path := folder / f"_library{suffix}").exists()]
 
 
+def whole(size: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-size // step) * step
+
+
+def padded(tensor: Tensor, dimension: int, sizes: Sequence[int] = (), *, step: int) -> Tensor:
+    """With zeros after each part of a dimension (all of it is one, if no sizes are given), to a multiple of a step."""
+    parts = tensor.split_with_sizes(list(sizes) or [tensor.shape[dimension]], dimension)
+    wanted = [whole(part.shape[dimension], step) - part.shape[dimension] for part in parts]
+    if not any(wanted):
+        return tensor
+    last = tensor.dim() - 1 - dimension  # F.pad begins with the last dimension
+    return torch.cat(
+        [F.pad(part, (*[0, 0] * last, 0, more)) for part, more in zip(parts, wanted, strict=True)], dimension
+    )
+
+
 class Packed(ctypes.Structure):
     """`Product` of product.h."""
 
@@ -76,8 +95,8 @@ class Int8Weights:
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self._outputs, missing = len(weight), -len(weight) % PANEL
-        weight = torch.nn.functional.pad(weight.float(), (0, 0, 0, missing))
-        self._bias = torch.nn.functional.pad(bias.float(), (0, missing))
+        weight = F.pad(weight.float(), (0, 0, 0, missing))
+        self._bias = F.pad(bias.float(), (0, missing))  # a copy in any case
         self._scale = weight.abs().amax(1).clamp_min(_TINY) / 127.0  # (O)
         rounded = (weight / self._scale.unsqueeze(1)).round().to(torch.int16)
         outputs, inputs = weight.shape

@@ -5,6 +5,7 @@ A step is one call, which computes each row by itself: there is nothing to pad, 
 
 from collections.abc import Sequence
 from ctypes import Structure, addressof, byref, c_int64, c_void_p, memmove
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.models.base import DecoderState, StepOutput
-from app.models.kernels import UNIT, Int8Weights, Packed, brief, library
+from app.models.kernels import UNIT, Int8Weights, Packed, brief, library, padded, whole
 from app.models.lstm.network import Seq2Seq
 from app.models.lstm.step import COLUMN_STEP
 
 POSITION_STEP = 16
 _STEP = 32  # sizes that the kernel reads are multiples of it
+_whole, _padded = partial(whole, step=_STEP), partial(padded, step=_STEP)
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -157,7 +159,7 @@ class NativeState(DecoderState):
     def enter(self, rows: Sequence[int], reading: NativeReading) -> None:
         """Start decoding a source in these slots."""
         if reading.positions > self._width:
-            self._widen(_whole(reading.positions, POSITION_STEP))
+            self._widen(whole(reading.positions, POSITION_STEP))
         for row in rows:
             for state, start in ((self._hidden, reading.hidden), (self._cell, reading.cell)):
                 size = start.nbytes // 2  # of each layer
@@ -168,7 +170,7 @@ class NativeState(DecoderState):
 
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
         count, readings = len(rows), [self._readings[row] for row in rows]
-        columns = _whole(self._step.shared + max(reading.tokens for reading in readings), COLUMN_STEP)
+        columns = whole(self._step.shared + max(reading.tokens for reading in readings), COLUMN_STEP)
         output = self._outputs.get((count, columns)) or self._output(count, columns)
         numbers = c_int64 * count
         self._step.compute(
@@ -216,22 +218,6 @@ class NativeState(DecoderState):
 def in_int8(numbers: Tensor) -> Tensor:
     """Numbers within -1 and 1."""
     return (numbers * UNIT).round_().to(torch.int8)
-
-
-def _whole(size: int, step: int = _STEP) -> int:
-    return -(-size // step) * step
-
-
-def _padded(weight: Tensor, dimension: int, sizes: Sequence[int] = ()) -> Tensor:
-    """With zeros after each part of a dimension (all of it is one, if no sizes are given), to what the kernel reads."""
-    parts = weight.split_with_sizes(list(sizes) or [weight.shape[dimension]], dimension)
-    wanted = [_whole(part.shape[dimension]) - part.shape[dimension] for part in parts]
-    if not any(wanted):
-        return weight
-    last = weight.dim() - 1 - dimension  # F.pad begins with the last dimension
-    return torch.cat(
-        [F.pad(part, (*[0, 0] * last, 0, more)) for part, more in zip(parts, wanted, strict=True)], dimension
-    )
 
 
 def _gates(layer: nn.LSTM, inputs: Sequence[int], unit: float = 1.0) -> Int8Weights:

@@ -3,17 +3,19 @@
 import ctypes
 from collections.abc import Sequence
 from ctypes import byref
+from functools import partial
 from itertools import chain, repeat
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.models.kernels import Int8Weights, Packed, library
+from app.models.kernels import Int8Weights, Packed, library, padded, whole
 from app.models.lstm.native import Source
 from app.models.lstm.network import COMPARED, WINDOWS, Relevance, Seq2Seq
 
 LANES = 16  # numbers that are computed together; sizes are rounded up to it
+_up, _lanes = partial(whole, step=LANES), partial(padded, step=LANES)
 
 
 class _Encoder(ctypes.Structure):
@@ -139,17 +141,6 @@ class NativeEncoder:
     def _product(self, weight: Tensor, bias: Tensor) -> Packed:
         self._weights.append(Int8Weights(weight, bias))
         return self._weights[-1].packed
-
-
-def _up(size: int) -> int:
-    return -(-size // LANES) * LANES
-
-
-def _lanes(tensor: Tensor, dim: int) -> Tensor:
-    """With zeros up to a multiple of LANES in one dimension."""
-    missing = list(tensor.shape)
-    missing[dim] = -tensor.shape[dim] % LANES
-    return torch.cat([tensor, tensor.new_zeros(missing)], dim)
 
 
 def _of_both(weight: Tensor) -> Tensor:
