@@ -14,6 +14,7 @@ from app.api import body, work
 from app.api.threads import THREADS
 from app.models.base import Tokens
 from tests.api.asgi import scope_of
+from tests.api.waiting import Rounds
 from tests.fakes import FakeModel
 
 BODIES: dict[str, Any] = {
@@ -60,17 +61,11 @@ def test_long_texts_are_tokenized_in_one_thread_beside_the_loop(
 
 
 def test_the_event_loop_goes_round_between_two_short_texts(app: FastAPI, model: FakeModel) -> None:
-    rounds, seen, tokenize = 0, list[int](), model.tokenize
+    rounds, seen, tokenize = Rounds(), list[int](), model.tokenize
 
     def told(text: str) -> Tokens:
-        seen.append(rounds)
+        seen.append(rounds.count)
         return tokenize(text)
-
-    async def count() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await asyncio.sleep(0)
 
     async def ask() -> None:
         body = iter([json.dumps(BODIES["/summarize"]).encode()])
@@ -87,7 +82,7 @@ def test_the_event_loop_goes_round_between_two_short_texts(app: FastAPI, model: 
 
     async def together() -> None:
         async with app.router.lifespan_context(app):
-            counting = asyncio.create_task(count())
+            counting = asyncio.create_task(rounds.go())
             await asyncio.gather(*(ask() for _ in range(5)))
             counting.cancel()
 

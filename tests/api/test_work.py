@@ -16,7 +16,7 @@ from app.api.service import Service
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest
 from tests.api.asgi import scope_of
-from tests.api.waiting import eventually
+from tests.api.waiting import Rounds, eventually
 from tests.fakes import FakeModel
 
 Futures = list[Future[Summary]]
@@ -62,21 +62,15 @@ def test_of_those_that_come_at_once_one_is_begun_each_time_the_loop_goes_round(
     app: FastAPI, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     begun: list[int] = []
-    rounds = 0
+    rounds = Rounds()
 
     def submit(engine: Engine, texts: Sequence[SummaryRequest], submit: Submit = Engine.submit) -> Futures:
-        begun.append(rounds)
+        begun.append(rounds.count)
         return submit(engine, texts)
-
-    async def go_round() -> None:
-        nonlocal rounds
-        while True:
-            rounds += 1
-            await asyncio.sleep(0)
 
     async def come_at_once() -> None:
         async with app.router.lifespan_context(app):
-            going = asyncio.create_task(go_round())
+            going = asyncio.create_task(rounds.go())
             await asyncio.gather(*(_exchange(app, path, asyncio.Event(), []) for _ in range(4)))
             going.cancel()
 
