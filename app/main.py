@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -22,6 +23,7 @@ from app.api.service import Service
 from app.api.threads import limit_threads
 from app.config import Settings
 from app.engine.engine import Engine, threads_for
+from app.engine.process import Load, ProcessLanes
 from app.errors import RequestError
 from app.metrics import Metrics, PrometheusObserver
 from app.models import registry
@@ -99,9 +101,15 @@ def load_store(service: Service) -> None:
     service.loading = False
 
 
-def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
+def build_engine(model: Seq2SeqModel, service: Service, load: Load | None = None) -> Engine:
+    """With `load`, which loads the same model anew, the lanes of a CPU run in processes."""
     settings, info = service.settings, model.info
     max_rows = settings.max_rows or (ROWS_ON_CPU if info.device == "cpu" else ROWS_ON_GPU)
+    threads = threads_for(info, max_rows)
+    lanes = None
+    if load and info.device == "cpu":
+        lanes = ProcessLanes(load, model, max_rows // threads)
+        lanes.prepare(threads)
     return Engine(
         model,
         max_rows=max_rows,
@@ -110,7 +118,8 @@ def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
         max_queue_rows=settings.max_queue_rows,
         max_queue_bytes=settings.max_queue_mb << 20,
         observer=PrometheusObserver(service.metrics, info.name),
-        threads=threads_for(info, max_rows),
+        threads=threads,
+        open_lane=lanes,
     )
 
 
@@ -118,8 +127,9 @@ def _load(service: Service, name: str) -> str | None:
     """Load and serve one checkpoint; the reason when that is impossible."""
     settings, started = service.settings, time.perf_counter()
     try:
-        model = registry.load(settings.model_store, name, device=settings.device, precision=settings.precision)
-        engine = build_engine(model, service)
+        load = partial(registry.load, settings.model_store, name, device=settings.device, precision=settings.precision)
+        model = load()
+        engine = build_engine(model, service, load)
         gc.collect()
         gc.freeze()  # what is left stays: to look for garbage in it again would stop everything for a tenth of a second
         service.add(engine)
