@@ -151,6 +151,12 @@ class Job:
         self.ticket = ticket
         self.part = part
         self.outcome: Decoded | None = None
+        self._pardoned = False
+
+    def pardon(self) -> bool:
+        """Once: a process that died with this job alone may have been killed by somebody else."""
+        first, self._pardoned = not self._pardoned, True
+        return first
 
     @cached_property
     def task(self) -> Task:

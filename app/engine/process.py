@@ -97,19 +97,24 @@ class ProcessLane(Lane):
         digest: of the checkpoint that it must find.
         """
         self._digest = digest
+        self._failures = 0
         ours, theirs = socket.socketpair()
         self._nudge, nudged = socket.socketpair()
         self._nudge.setblocking(False)
         self._channel = Channel(ours)
-        self._failures = 0
         forks.prepare()
         context = multiprocessing.get_context("forkserver")
         self._process = context.Process(target=_main, args=(load, capacity, theirs, nudged), daemon=True)
-        self._process.start()
-        # An exit that nobody prepared for: it would wait for a process that waits for this one.
+        with theirs, nudged:
+            try:
+                self._process.start()
+            except BaseException:
+                self._hang_up()
+                raise
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+        # At an exit that nobody prepared for, it would be waited for while it waits for orders.
         atexit.register(self._process.kill)
-        theirs.close()
-        nudged.close()
 
     def wait_until_ready(self) -> None:
         """Raises LaneFailedError where the model cannot be loaded there, LaneDiedError where not even that is told."""
@@ -133,13 +138,16 @@ class ProcessLane(Lane):
             self._nudge.send(b".")
 
     def close(self) -> None:
-        self._channel.close()
-        self._nudge.close()
+        self._hang_up()
         self._process.join(STOP_SECONDS)
         self._process.kill()
         self._process.join()
         atexit.unregister(self._process.kill)
         self._process.close()
+
+    def _hang_up(self) -> None:
+        self._channel.close()
+        self._nudge.close()
 
     def _send(self, order: Order) -> None:
         try:

@@ -28,7 +28,7 @@ The rules, all of them:
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -123,6 +123,10 @@ class _Lane(Generic[JobT]):
         live = self.live.pop(id(job))
         self.free = sorted(self.free + live.rows)
         return self.step - live.step + 1
+
+
+def never(_job: object) -> bool:
+    return False
 
 
 class Scheduler(Generic[JobT]):
@@ -254,20 +258,19 @@ class Scheduler(Generic[JobT]):
         """Rows beyond which a lane takes nobody."""
         return max(self._calm_rows, self._queue.load.rows)
 
-    def isolate(self, lane: int = 0) -> list[JobT]:
+    def isolate(self, lane: int = 0, pardon: Callable[[JobT], bool] = never) -> list[JobT]:
         """Something broke: every live job of the lane leaves, to run again with half of the others.
 
-        A job that was alone is returned instead: it is the guilty one.
+        A job that was alone is returned instead: it is the guilty one, unless it has a pardon, and runs again too.
         """
         own = self._lanes[lane]
         suspects = own.jobs
-        own.stepping_rows = 0
         for job in suspects:
             own.leave(job)
-        if len(suspects) < 2:
+        if len(suspects) == 1 and not pardon(suspects[0]):
             return suspects
         middle = len(suspects) // 2
-        own.suspects.extendleft([suspects[middle:], suspects[:middle]])
+        own.suspects.extendleft(group for group in (suspects[middle:], suspects[:middle]) if group)
         return []
 
     def _joining(self, lane: _Lane[JobT]) -> list[JobT]:

@@ -26,7 +26,7 @@ from app.engine.costs import Load
 from app.engine.job import Decoded, Job, Ticket
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane
 from app.engine.observer import EngineObserver
-from app.engine.scheduler import Scheduler, Turn, is_gone
+from app.engine.scheduler import Scheduler, Turn, is_gone, never
 from app.errors import DeadlineExceededError, DrainingError, ModelFailedError
 from app.models.base import Seq2SeqModel
 
@@ -333,7 +333,8 @@ class Worker:
         with self._changed:
             self._idle_deaths[lane] = 0 if self._scheduler.live(lane) else self._idle_deaths[lane] + 1
             self._live[lane].clear()
-            self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
+            guilty = self._scheduler.isolate(lane, Job.pardon if isinstance(error, LaneDiedError) else never)
+            self._outboxes[lane].extend((job, None) for job in guilty)
             if self._stopping:
                 return
             if self._idle_deaths[lane] < MAX_IDLE_DEATHS:
