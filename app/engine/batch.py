@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 from app.engine.job import Decoded, Task
 from app.engine.scheduler import passes
-from app.engine.trail import AttentionTrail, keep
+from app.engine.trail import AttentionTrail, keep, top_sources
 from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
-from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, select
+from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
 
+Sources = tuple[tuple[int, float], ...]  # source token, weight; largest first
 # What the task of this number came to: its outcome, or None when the model failed on this task alone.
 Outcome = tuple[int, Decoded | None]
 
@@ -40,6 +41,7 @@ class Report:
     first_tokens: list[tuple[int, float]] = field(default_factory=list)  # number of the task, moment
     encodings: list[tuple[int, int, float]] = field(default_factory=list)  # source tokens, with padding, seconds
     steps: list[tuple[int, float]] = field(default_factory=list)  # rows, seconds
+    written: list[tuple[int, Written, Sources]] = field(default_factory=list)  # for tasks that tell their tokens
 
     @property
     def encoded_tokens(self) -> int:
@@ -174,6 +176,7 @@ class RunningBatch:
         """Hand every search the answers for its own rows, and move rows to where their hypotheses went."""
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
+        streamed: list[tuple[int, Written, int]] = []  # with its row
         answers = select(output.log_probabilities, asks)
         kept = keep(output) if any(one.trail for one, _ in live) else output
         for one, rows in live:
@@ -188,11 +191,18 @@ class RunningBatch:
             self._note_first_token(one)
             if one.search.found:
                 over.append((one.task.number, self._decoded(one, one.search.found)))
+            elif one.task.tells and isinstance(one.search, GreedySearch):
+                streamed.append((one.task.number, one.search.latest, rows.start))
         for number, _ in over:
             self.drop(number)
         if moved:
             self._state.reorder([slot for slot, _ in moved], [parent for _, parent in moved])
         self.report.outcomes += over
+        if streamed:
+            sources = top_sources(output.attention, [row for *_, row in streamed])
+            self.report.written += [
+                (number, token, own) for (number, token, _), own in zip(streamed, sources, strict=True)
+            ]
 
     def _decoded(self, one: _Running, found: Found) -> Decoded | None:
         finished = self._clock()

@@ -60,6 +60,7 @@ class Task:
     rows: int  # decoder rows that it needs from joining to leaving
     given: tuple[int, ...] | None = None
     attention: bool = False
+    tells: bool = False  # each of its tokens, as it is written
 
     @property
     def source(self) -> tuple[int, ...]:
@@ -171,7 +172,13 @@ class Job:
             self.rows,
             plan.given.ids if plan.given else None,
             plan.request.attention,
+            plan.request.on_token is not None,
         )
+
+    @property
+    def place(self) -> int:
+        """Among the parts of its text."""
+        return self.ticket.plan.parts.index(self.part)
 
     @property
     def rows(self) -> int:

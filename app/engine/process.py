@@ -216,7 +216,8 @@ class _Process:
                 self._channel.send(_failure(error))
                 continue
             now = time.monotonic()
-            if nudged or self._batch.report.outcomes or self._batch.idle or now - told >= REPORT_SECONDS:
+            report = self._batch.report
+            if nudged or report.outcomes or report.written or self._batch.idle or now - told >= REPORT_SECONDS:
                 self._channel.send(self._batch.take_report())
                 told = now
 

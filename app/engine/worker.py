@@ -21,14 +21,16 @@ from contextlib import contextmanager
 import torch
 
 from app.engine.assembly import assemble
-from app.engine.batch import Order, Report
+from app.engine.batch import Order, Report, Sources
 from app.engine.costs import Load
 from app.engine.job import Decoded, Job, Ticket
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane
 from app.engine.observer import EngineObserver
+from app.engine.request import WrittenToken
 from app.engine.scheduler import Scheduler, Turn, is_gone, never
 from app.errors import DeadlineExceededError, DrainingError, ModelFailedError
 from app.models.base import Seq2SeqModel
+from app.search import Written
 
 logger = logging.getLogger(__name__)
 
@@ -268,6 +270,9 @@ class Worker:
         for number, moment in report.first_tokens:
             if number in live:
                 self._tell_first_token(live[number].ticket, moment)
+        for number, written, sources in report.written:
+            if number in live:
+                _tell_token(live[number], written, sources)
         ended = [(live[number], outcome) for number, outcome in report.outcomes if number in live]
         if not ended:
             return
@@ -353,6 +358,15 @@ class Worker:
     def _tell_changes(self) -> None:
         self._observer.queue_changed(self._scheduler.waiting, self._scheduler.expected_wait)
         self._observer.rows_changed(self._scheduler.live_rows, self._scheduler.max_rows)
+
+
+def _tell_token(job: Job, written: Written, sources: Sources) -> None:
+    tell = job.ticket.plan.request.on_token
+    assert tell is not None
+    try:
+        tell(WrittenToken(job.place, written.place, written.token, written.log_probability, sources, written.kept))
+    except Exception as error:  # a listener's failure is its own
+        logger.error("a token could not be told: %s", type(error).__name__)
 
 
 def _log(event: str, error: BaseException) -> None:
