@@ -1,6 +1,5 @@
 """Assembly: settings -> models -> engines -> routes. Nothing is loaded at import; everything is passed in."""
 
-import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,6 +23,7 @@ from app.api.threads import limit_threads
 from app.config import Settings
 from app.engine.engine import Engine, threads_for
 from app.engine.process import Load, ProcessLanes
+from app.engine.settling import settle
 from app.errors import RequestError
 from app.metrics import Metrics, PrometheusObserver
 from app.models import registry
@@ -130,8 +130,7 @@ def _load(service: Service, name: str) -> str | None:
         load = partial(registry.load, settings.model_store, name, device=settings.device, precision=settings.precision)
         model = load()
         engine = build_engine(model, service, load)
-        gc.collect()
-        gc.freeze()  # what is left stays: to look for garbage in it again would stop everything for a tenth of a second
+        settle()
         service.add(engine)
     except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
         return " ".join(str(error).split()) or type(error).__name__

@@ -5,7 +5,6 @@ milliseconds; between two steps it looks whether there is an order.
 """
 
 import atexit
-import gc
 import logging
 import multiprocessing
 import select
@@ -25,6 +24,7 @@ from app.engine import forks
 from app.engine.batch import Order, Report, RunningBatch
 from app.engine.channel import Channel
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane, threads_of
+from app.engine.settling import settle
 from app.models.base import Seq2SeqModel
 from app.numerals import Numerals
 
@@ -181,8 +181,7 @@ def _main(load: Load, capacity: int, orders: socket.socket, nudges: socket.socke
         except Exception as error:
             channel.send(_failure(error))
             return
-        gc.collect()
-        gc.freeze()
+        settle()
         channel.send(_Ready(model.info.digest))
         process.run()
 
