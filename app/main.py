@@ -21,6 +21,7 @@ from app.api.problems import answer_error
 from app.api.service import Service
 from app.api.threads import limit_threads
 from app.config import Settings
+from app.engine.costs import Load
 from app.engine.engine import Engine, threads_for
 from app.errors import RequestError
 from app.metrics import Metrics, PrometheusObserver
@@ -102,14 +103,15 @@ def load_store(service: Service) -> None:
 def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
     settings, info = service.settings, model.info
     max_rows = settings.max_rows or (ROWS_ON_CPU if info.device == "cpu" else ROWS_ON_GPU)
+    limits = Load(settings.max_queue, settings.max_queue_tokens, settings.max_queue_rows, settings.max_queue_mb << 20)
     return Engine(
         model,
         max_rows=max_rows,
         max_queue=settings.max_queue,
-        max_queue_tokens=settings.max_queue_tokens,
-        max_queue_rows=settings.max_queue_rows,
-        max_queue_bytes=settings.max_queue_mb << 20,
-        observer=PrometheusObserver(service.metrics, info.name),
+        max_queue_tokens=limits.tokens,
+        max_queue_rows=limits.rows,
+        max_queue_bytes=limits.bytes,
+        observer=PrometheusObserver(service.metrics, info.name, limits),
         threads=threads_for(info, max_rows),
     )
 
