@@ -31,7 +31,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers python
+.PHONY: help serve test check format train evaluate bench test-containers test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,10 @@ bench: $(BENCH) ## the service, its peers and the offline limit on this machine,
 
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
+
+test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
+	cd monitoring/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml
 
 python:
 	@echo "$(PYTHON)"
