@@ -1,6 +1,7 @@
 """Assembly: settings -> models -> engines -> routes. Nothing is loaded at import; everything is passed in."""
 
 import gc
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,6 +21,7 @@ from app.api.openapi import DESCRIPTION
 from app.api.problems import answer_error
 from app.api.service import Service
 from app.api.threads import limit_threads
+from app.api.tracing import Tracing, open_tracing
 from app.config import Settings
 from app.engine.costs import Load
 from app.engine.engine import Engine, threads_for
@@ -36,14 +38,14 @@ log = structlog.get_logger("precis")
 
 def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = None) -> FastAPI:
     """The application. `models` are served as they are; without them, all of the model store is loaded at start-up."""
-    service = Service(settings, Metrics())
+    service, tracing = Service(settings, Metrics()), open_tracing(os.environ)
     app = FastAPI(
         title="Precis",
         version=__version__,
         summary="Summaries, and the attention behind them.",
         description=DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        lifespan=_lifespan(service, models),
+        lifespan=_lifespan(service, tracing, models),
         exception_handlers=dict.fromkeys((RequestError, HTTPException), answer_error),
         openapi_url=None,
         docs_url=None,
@@ -54,11 +56,11 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
     app.state.service = service
     for router in (summaries.router, summaries.batch_router, catalog.router, operations.router, docs.router):
         app.include_router(router)
-    app.add_middleware(Envelope, service=service)
+    app.add_middleware(Envelope, service=service, tracing=tracing)
     return app
 
 
-def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
+def _lifespan(service: Service, tracing: Tracing | None, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         limit_threads()
@@ -70,6 +72,8 @@ def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifesp
         async with watched(service.metrics.event_loop_lag_seconds.observe):
             yield
         await service.drain()
+        if tracing is not None:
+            await run_in_threadpool(tracing.close)
         if models is None:  # a thread inside a native library must not be torn down with the interpreter
             await run_in_threadpool(loading.join, service.settings.drain_seconds)
 
