@@ -100,7 +100,7 @@ def phases(timing: Timing) -> Iterator[tuple[str, float, float]]:
     """
     working = timing.total_ms - timing.queue_ms
     spent = timing.encode_ms + timing.decode_ms
-    decoding = working * timing.decode_ms / spent if spent else 0.0
+    decoding = working * (timing.decode_ms / spent) if spent else 0.0
     yield "queue", timing.total_ms / 1000, working / 1000
     yield "encode", working / 1000, decoding / 1000
     yield "decode", decoding / 1000, 0.0

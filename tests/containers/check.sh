@@ -22,6 +22,7 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
   --exec '! docker exec "$(docker ps -q)" touch /srv/precis/written /model_store/written 2>/dev/null' \
   --exec '! grep -q avx512_vnni /proc/cpuinfo ||
     docker exec "$(docker ps -q)" python -c "from app.models.kernels import library; assert library()"' \
+  --exec 'docker exec "$(docker ps -q)" python -c "import app.api.spans"' \
   . "$url/readyz"
 
 # The profile `monitoring`: Prometheus sees the service and answers every query of the board. Grafana's image may not be at

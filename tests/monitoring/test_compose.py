@@ -1,5 +1,6 @@
 """The containers that watch can do as little as the one that works, and ask nothing of the internet."""
 
+import re
 from typing import Any
 
 import pytest
@@ -63,3 +64,10 @@ def test_grafana_finds_its_source_and_its_boards_where_they_are_mounted() -> Non
     assert source["jsonData"]["timeInterval"] == scraped
     (provider,) = read("grafana/dashboards/boards.yml")["providers"]
     assert provider["options"]["path"] in [volume["target"] for volume in WATCHING["grafana"]["volumes"]]
+
+
+def test_compose_hands_on_where_the_documentation_says_that_traces_go() -> None:
+    named = {name for name in COMPOSE["services"]["api"]["environment"] if name.startswith("OTEL_")}
+    told = set(re.findall(r"OTEL_\w+", (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")))
+    assert named <= told | {"OTEL_TRACES_SAMPLER_ARG"}
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in named

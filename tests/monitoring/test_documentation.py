@@ -1,0 +1,50 @@
+"""docs/monitoring.md tells of everything that there is to see."""
+
+import re
+
+import yaml
+
+from tests.monitoring.alerts import alerts
+from tests.monitoring.board import MONITORING, panels
+
+ROOT = MONITORING.parent
+TEXT = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+
+
+def rows(heading: str) -> list[list[str]]:
+    """Cells of the first table below a heading, without its head."""
+    lines = TEXT.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0].splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table[2:]]
+
+
+def test_every_panel_has_its_row_in_the_order_of_the_board() -> None:
+    assert [row[0] for row in rows("What the panels tell")] == [panel["title"] for panel in panels()]
+
+
+def test_every_alert_has_its_row_with_its_severity_and_its_patience() -> None:
+    told = {row[0]: row for row in rows("Alerts")}
+    assert told.keys() == alerts().keys()
+    for name, rule in alerts().items():
+        assert told[name][1] == rule["labels"]["severity"]
+        if minutes := re.fullmatch(r"(\d+)m", rule.get("for", "")):
+            assert f"{minutes[1]} minute" in told[name][2]
+
+
+def test_panels_that_an_alert_sends_people_to_are_on_the_board() -> None:
+    titles = {panel["title"] for panel in panels()}
+    sent_to = {
+        name
+        for rule in alerts().values()
+        for board in re.findall(r"[Bb]oard[^.:]*", rule["annotations"]["runbook"])
+        for name in re.findall(r'"([^"]+)"', board)
+    }
+    assert sent_to
+    assert sent_to <= titles
+
+
+def test_the_addresses_are_those_of_the_compose_file() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    published = {port.rsplit(":", 1)[1] for service in services.values() for port in service["ports"]}
+    assert published == {"8000", "9090", "3000"}
+    assert published == set(re.findall(r"http://127\.0\.0\.1:(\d+)", TEXT)) - {"4318"}
