@@ -47,7 +47,7 @@ check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile tests/containers/*.Dockerfile
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
 
 format: $(DEV) ## rewrite the code as `make check` wants it
