@@ -33,7 +33,6 @@ from app.engine.request import Timing
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"  # its names for HTTP are those used here
 CLOSING_SECONDS = 5.0  # for the last spans; a collector that is away would take the SDK half a minute
-OTHER = "_OTHER"
 METHODS = {method.value for method in HTTPMethod}
 Attributes = dict[str, str | int]
 
@@ -57,28 +56,24 @@ class Spans:
         return cls(provider)
 
     def record(self, scope: Scope, record: Record, route: str | None, status: int) -> None:
-        method = scope["method"] if scope["method"] in METHODS else OTHER
-        name = "HTTP" if method == OTHER else method
         now = time.perf_counter()
-        clock = time.time_ns() - _nanoseconds(
-            now
-        )  # add a moment of the performance counter to have one of the calendar
+        calendar = time.time_ns() - _nanoseconds(now)  # what is to be added to a moment of the performance counter
         parent = self._propagator.extract(Headers(scope=scope))
         span = self._tracer.start_span(
-            f"{name} {route}" if route else name,
+            _name(scope["method"], route),
             parent,
             SpanKind.SERVER,
-            {**_attributes(scope, method, route, status), **_of_texts(record)},
-            start_time=clock + _nanoseconds(record.started),
+            {**_of_http(scope, route, status), **_of_texts(record)},
+            start_time=calendar + _nanoseconds(record.started),
         )
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             span.set_attribute("error.type", record.error or str(status))
             span.set_status(StatusCode.ERROR)
         if record.timing:
-            self._record_phases(set_span_in_context(span), record.timing, clock + _nanoseconds(record.answered))
-        span.end(clock + _nanoseconds(now))
-        ids, above = span.get_span_context(), get_current_span(parent).get_span_context()
-        record.trace_id, record.span_id = format_trace_id(ids.trace_id), format_span_id(ids.span_id)
+            self._record_phases(set_span_in_context(span), record.timing, calendar + _nanoseconds(record.answered))
+        span.end(calendar + _nanoseconds(now))
+        own, above = span.get_span_context(), get_current_span(parent).get_span_context()
+        record.trace_id, record.span_id = format_trace_id(own.trace_id), format_span_id(own.span_id)
         record.parent_id = format_span_id(above.span_id) if above.is_valid else None
 
     def close(self) -> None:
@@ -106,9 +101,14 @@ def phases(timing: Timing) -> Iterator[tuple[str, float, float]]:
     yield "decode", decoding / 1000, 0.0
 
 
-def _attributes(scope: Scope, method: str, route: str | None, status: int) -> Attributes:
+def _name(method: str, route: str | None) -> str:
+    known = method if method in METHODS else "HTTP"
+    return f"{known} {route}" if route else known
+
+
+def _of_http(scope: Scope, route: str | None, status: int) -> Attributes:
     return {
-        "http.request.method": method,
+        "http.request.method": scope["method"] if scope["method"] in METHODS else "_OTHER",
         "http.response.status_code": status,
         "network.protocol.version": scope["http_version"],
         "url.scheme": scope["scheme"],
