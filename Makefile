@@ -31,7 +31,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers python
+.PHONY: help serve test check format train evaluate bench test-containers test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -47,7 +47,7 @@ check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile tests/containers/*.Dockerfile
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
 
 format: $(DEV) ## rewrite the code as `make check` wants it
@@ -70,6 +70,10 @@ bench: $(BENCH) ## the service, its peers and the offline limit on this machine,
 
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
+
+test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
+	cd monitoring/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml
 
 python:
 	@echo "$(PYTHON)"

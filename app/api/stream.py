@@ -130,7 +130,9 @@ class EventStream(EventSourceResponse):
         if isinstance(result, BaseException):
             last = _event("error", self._problem(result))
         else:
-            summary = summary_json(result, record_of(self._request).request_id)
+            record = record_of(self._request)
+            record.answer([result.timing])
+            summary = summary_json(result, record.request_id)
             last = _token_events(self._pieces.rest()) + _event("summary", summary)
         return last + _event("done", {})  # an event without data would not be noticed
 

@@ -34,7 +34,7 @@ REPORT_SECONDS = 0.005
 STOP_SECONDS = 5.0
 
 OpenBatch = Callable[[], RunningBatch]
-Load = Callable[[], Seq2SeqModel]  # travels to the process: a module's function, or a partial of one
+LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's function, or a partial of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class _Failure:
 class ProcessLanes:
     """Opens lanes in processes, or in threads where that cannot be."""
 
-    def __init__(self, load: Load, model: Seq2SeqModel, rows: int) -> None:
+    def __init__(self, load: LoadModel, model: Seq2SeqModel, rows: int) -> None:
         """model: what `load` loads, and where it comes from."""
         self._start = partial(ProcessLane, load, model.info.digest, rows)
         self._rows = rows
@@ -91,7 +91,7 @@ class ProcessLanes:
 class ProcessLane(Lane):
     """The parent's end. A report need not be the answer to the order before it: either is sent when it is due."""
 
-    def __init__(self, load: Load, digest: str, capacity: int) -> None:
+    def __init__(self, load: LoadModel, digest: str, capacity: int) -> None:
         """Starts the process, and does not wait for it.
 
         digest: of the checkpoint that it must find.
@@ -169,7 +169,7 @@ def _tell_thread(error: Exception) -> None:
     logger.error("a lane runs in a thread, for it has no process of its own: %s", type(error).__name__)
 
 
-def _main(load: Load, capacity: int, orders: socket.socket, nudges: socket.socket) -> None:
+def _main(load: LoadModel, capacity: int, orders: socket.socket, nudges: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the service: it ends this process when it is done with it
     channel = Channel(orders)

@@ -14,7 +14,7 @@ from app.engine.batch import Order, Outcome
 from app.engine.engine import Engine
 from app.engine.job import Plan, Task, Ticket
 from app.engine.lane import LaneDiedError, LaneFailedError, ThreadLane
-from app.engine.process import Load, ProcessLane, ProcessLanes
+from app.engine.process import LoadModel, ProcessLane, ProcessLanes
 from app.engine.request import SummaryRequest
 from app.errors import ModelFailedError
 from app.models.base import DecodingOptions
@@ -30,7 +30,7 @@ ENDLESS = DecodingOptions(num_beams=1, max_length=1_000_000, min_length=1_000_00
 class Pids(ProcessLanes):
     """Knows the processes that it started."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: LoadModel) -> None:
         super().__init__(load, FakeModel(), ROWS)
         self.lanes: list[ProcessLane] = []
 
@@ -57,7 +57,7 @@ def running(lanes: Pids, observer: RecordingObserver | None = None, threads: int
 
 
 @contextmanager
-def opened(load: Load = loading.fake) -> Iterator[ProcessLane]:
+def opened(load: LoadModel = loading.fake) -> Iterator[ProcessLane]:
     lane = ProcessLane(load, FakeModel().info.digest, ROWS)
     try:
         lane.wait_until_ready()
@@ -184,7 +184,7 @@ def test_a_process_that_is_dead_is_told_of() -> None:
 
 
 @pytest.mark.parametrize("load", [loading.missing, loading.changed, lambda: FakeModel()])
-def test_where_no_process_can_serve_the_checkpoint_a_thread_does(load: Load) -> None:
+def test_where_no_process_can_serve_the_checkpoint_a_thread_does(load: LoadModel) -> None:
     lanes = ProcessLanes(load, FakeModel(), ROWS)
     lanes.prepare(1)
     engine = Engine(FakeModel(), max_rows=ROWS, max_queue=10, open_lane=lanes)
