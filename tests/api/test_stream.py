@@ -34,7 +34,7 @@ def streamed(client: TestClient, **body: Any) -> list[Event]:
     response = client.post("/summarize", json={"text": TEXT, "stream": True, **body})
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].split(";")[0] == "text/event-stream"
-    return list(events_of(response.text.splitlines()))
+    return list(events_of(response.text.split("\n")))
 
 
 def tokens_of(events: list[Event]) -> list[dict[str, Any]]:
@@ -288,7 +288,7 @@ def test_readers_who_do_not_read_keep_nobody_waiting_and_miss_nothing(model: Fak
         for caller in stalled:
             answer = HTTPResponse(caller, method="POST")
             answer.begin()
-            events = list(events_of(answer.read().decode().splitlines()))
+            events = list(events_of(answer.read().decode().split("\n")))
             assert tokens_of(events) == tokens_of(expected)
             assert events[-1] == ("done", {})
 

@@ -1,7 +1,7 @@
 """Pieces are the summary, whatever its tokens are, in whatever order they are told."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -10,15 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.alignment import top
 from app.engine.assembly import join_pieces
+from app.engine.engine import Engine
 from app.engine.job import Plan
 from app.engine.pieces import Piece, Pieces
 from app.engine.request import SummaryRequest, WrittenToken
 from app.models.base import DecodingOptions, Span, Tokens
+from app.models.lstm.family import load
 from app.models.lstm.tokenizer import SPECIAL_TOKENS, Tokenizer
+from tests.engine.running import assert_same
 from tests.fakes import FakeModel
 from tests.texts import CORPUS, trained_tokenizer
 
+PATIENCE = 600.0  # seconds; a slow machine changes nothing
+NUMBERS = (
+    "Shares of 3,150 companies fell 12.5 percent in 2031, the most since 1987, and 15,000 people lost jobs.",
+    "国家统计局今天公布，二〇二三年全国粮食总产量13908.2亿斤，比上年增加177.6亿斤，增长1.3%，连续9年稳定在1.3万亿斤以上。",
+)
 STORE = Path(__file__).parents[2] / "model_store"
 SOURCE = Tokens("alpha bravo charlie", (1, 2, 3), (Span(0, 5), Span(6, 11), Span(12, 19)))
 
@@ -144,3 +153,32 @@ def test_sources_are_spans_of_the_whole_text(parts: tuple[range, ...]) -> None:
     list(pieces.add(WrittenToken(len(parts) - 1, 0, 9, -0.5, ((2 - last.start, 0.75), (0, 0.25)), 1)))
     (piece,) = [*pieces.rest()] if len(parts) > 1 else [*pieces.add(WrittenToken(0, 1, 9, -0.5, ((2, 1.0),), 2))]
     assert piece.sources[0][0] == Span(12, 19)
+
+
+@pytest.mark.parametrize("name", ["news-en", "news-zh"])
+def test_what_a_checkpoint_writes_is_streamed_token_by_token(name: str) -> None:
+    model = load(STORE / name, device="cpu", precision="auto")
+    options = replace(model.info.defaults, num_beams=1)
+    texts = [*CORPUS, "".join(CORPUS), *NUMBERS]
+    with Engine(model, max_rows=64, max_queue=2 * len(texts), threads=2) as engine:
+        told: list[list[WrittenToken]] = [[] for _ in texts]
+        requests = [SummaryRequest(text, options, attention=True, timeout=PATIENCE) for text in texts]
+        streams = [
+            engine.stream(replace(request, on_token=own.append)) for request, own in zip(requests, told, strict=True)
+        ]
+        summaries = [future.result(PATIENCE) for future in engine.submit(requests)]
+        streamed = [future.result(PATIENCE) for future, _ in streams]
+    for summary, same, (_, pieces), tokens in zip(summaries, streamed, streams, told, strict=True):
+        assert_same(same, summary)
+        assert summary.attention is not None
+        every = [piece for token in tokens for piece in pieces.add(token)]
+        assert "".join(piece.text for piece in every) == summary.text
+        count = summary.summary_tokens
+        probabilities = summary.attention.log_probabilities.tolist()
+        assert [piece.log_probability for piece in every][:count] == probabilities
+        largest = top(summary.attention.weights, 5)
+        spans = summary.attention.source.spans
+        assert [[weight for _, weight in piece.sources] for piece in every][:count] == [
+            [weight for _, weight in row if weight > 0] for row in largest
+        ]
+        assert all({span for span, _ in piece.sources} <= set(spans) for piece in every)
