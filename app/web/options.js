@@ -45,7 +45,8 @@ export function readOptions() {
   }
   const numbers = $("numbers_from_source").checked;
   if (numbers !== model.default_parameters.numbers_from_source) parameters.numbers_from_source = numbers;
-  return { model: model.name, parameters, truncation: $("truncation").value };
+  const truncation = $("truncation").value;
+  return { model: model.name, parameters, ...(truncation !== "head" && { truncation }) };
 }
 
 export function askForKey() {

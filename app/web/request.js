@@ -15,16 +15,15 @@ function curl(url, body, key) {
 }
 
 function python(url, body, key) {
-  const authorization = key ? `\n    headers={"Authorization": f"Bearer {os.environ['PRECIS_KEY']}"},` : "";
-  return `${key ? "import os\n\n" : ""}import httpx
+  const authorization = key ? `, "Authorization": f"Bearer {os.environ['PRECIS_KEY']}"` : "";
+  return `import json${key ? "\nimport os" : ""}
+from urllib.request import Request, urlopen
 
-response = httpx.post(
-    "${url}",${authorization}
-    json=${inPython(body, "    ")},
-    timeout=60,
-)
-response.raise_for_status()
-print(response.json()["summary"])`;
+body = ${inPython(body, "")}
+headers = {"Content-Type": "application/json"${authorization}}
+request = Request("${url}", json.dumps(body).encode(), headers)
+with urlopen(request, timeout=60) as response:
+    print(json.load(response)["summary"])`;
 }
 
 function javascript(url, body, key) {

@@ -1,0 +1,342 @@
+"""What people see and do on the page, in a real browser on a real model."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.browser.conftest import Open, served
+from tests.serving import HOLD
+
+LEAST_LIT = 0.02
+HARD = (
+    "<script>document.title = 'broken'</script> <img src=x onerror=alert(1)> 😀 said 'no' & \"yes\" \\ $HOME `id`.\n\n"
+    "أعلنت الحكومة يوم الخميس عن خطة جديدة بقيمة 40 مليون دولار. 👩‍🚒 The minister said the plan begins in January."
+)
+LONG = "\n\n".join(f"The council of town number {number} voted on Monday for a new bridge." for number in range(60))
+
+
+def summarize(page: Page, text: str | None = None) -> str:
+    """Press the button, wait until all is shown."""
+    if text is not None:
+        page.locator("#text").fill(text)
+    page.locator("#run").click()
+    expect(page.locator("#status")).to_contain_text("Summary: ")
+    return page.locator("#summary").inner_text()
+
+
+def attention(address: str, text: str, **more: Any) -> dict[str, Any]:
+    body = {"text": text, "model": "news-en", "parameters": {"num_beams": 1}, "level": "word", **more}
+    answer: dict[str, Any] = httpx2.post(f"{address}/attention", json=body).json()
+    return answer
+
+
+def words(page: Page, of: str) -> Locator:
+    return page.locator(f"#{of} [role=option]")
+
+
+def lit(page: Page, of: str) -> list[str]:
+    return page.locator(f"#{of} .lit").all_text_contents()
+
+
+def view(page: Page, name: str) -> None:
+    page.locator(f"#views [value={name}]").check()
+
+
+def refuse(page: Page, status: int, detail: str = "it is so", **headers: str) -> None:
+    """Answer every request for work with an error."""
+    problem = {"status": status, "detail": detail, "errors": []}
+
+    def answer(route: Route) -> None:
+        route.fulfill(status=status, json=problem, headers=headers)
+
+    page.route("**/summarize", answer)
+    page.route("**/attention", answer)
+
+
+def test_the_first_click_shows_a_summary_of_the_example(page: Page, address: str) -> None:
+    text = page.locator("#text").input_value()
+    shown = summarize(page)
+    assert shown == attention(address, text)["summary"]
+    expect(page.locator("#status")).to_have_text(f"Summary: {shown}")
+    expect(page.locator("#facts")).to_contain_text("by itself")
+
+
+def test_a_word_of_the_summary_lights_the_words_that_it_came_from(page: Page, address: str) -> None:
+    told = attention(address, page.locator("#text").input_value())["attention"]
+    summarize(page)
+    for place in (0, 3):
+        words(page, "summary").nth(place).hover()
+        pairs = zip(told["source_tokens"], told["weights"][place], strict=True)
+        assert lit(page, "source") == [token["text"] for token, weight in pairs if weight >= LEAST_LIT]
+        expect(page.locator("#readout")).to_contain_text(told["summary_tokens"][place]["text"])
+
+
+def test_a_word_of_the_text_lights_the_words_that_it_went_into(page: Page, address: str) -> None:
+    told = attention(address, page.locator("#text").input_value())["attention"]
+    summarize(page)
+    place = max(range(len(told["coverage"])), key=told["coverage"].__getitem__)
+    words(page, "source").nth(place).hover()
+    pairs = zip(told["summary_tokens"], told["weights"], strict=True)
+    assert lit(page, "summary") == [token["text"] for token, row in pairs if row[place] >= LEAST_LIT]
+
+
+def test_a_stronger_weight_shines_stronger(page: Page, address: str) -> None:
+    told = attention(address, page.locator("#text").input_value())["attention"]
+    summarize(page)
+    words(page, "summary").nth(1).hover()
+    strengths = page.locator("#source [role=option]").evaluate_all(
+        "all => all.map(word => word.matches('.lit') ? Number(word.style.getPropertyValue('--weight')) : 0)"
+    )
+    weights = told["weights"][1]
+    assert max(range(len(weights)), key=weights.__getitem__) == max(range(len(weights)), key=strengths.__getitem__)
+    order = sorted(range(len(weights)), key=weights.__getitem__)
+    assert [strengths[place] for place in order] == sorted(strengths)
+
+
+def test_copied_words_are_marked(page: Page, address: str) -> None:
+    told = attention(address, page.locator("#text").input_value())["attention"]
+    summarize(page)
+    copied = [token["text"] for token in told["summary_tokens"] if token["copied"] >= 0.5]
+    assert page.locator("#summary .copied").all_text_contents() == copied
+    assert 0 < len(copied) < len(told["summary_tokens"])
+
+
+def test_the_shares_of_the_sentences_sum_to_all(page: Page) -> None:
+    summarize(page)
+    shares = [int(share.removesuffix(" %")) for share in page.locator("#source .share").all_text_contents()]
+    assert len(shares) == 7
+    assert sum(shares) == pytest.approx(100, abs=len(shares) / 2)
+
+
+def test_a_click_holds_a_word_and_escape_lets_it_go(page: Page) -> None:
+    summarize(page)
+    everywhere = lit(page, "source")
+    words(page, "summary").nth(2).click()
+    held = lit(page, "source")
+    page.mouse.move(1, 1)
+    assert lit(page, "source") == held != everywhere
+    expect(words(page, "summary").nth(2)).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Escape")
+    page.mouse.move(2, 2)
+    expect(page.locator("#summary [aria-selected=true]")).to_have_count(0)
+
+
+def test_everything_is_done_by_keyboard_alone(page: Page) -> None:
+    def tab_to(selector: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"the tab key never reaches {selector}")
+
+    tab_to("#text")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("The council of Lindau voted on Monday for a new bridge over the river, to open next spring.")
+    tab_to("#run")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("Summary: ")
+    tab_to("#summary [role=option]")
+    first = page.locator("#readout").inner_text()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#readout").inner_text() != first
+    page.keyboard.press("Enter")
+    expect(page.locator("#summary [aria-selected=true]")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#summary [aria-selected=true]")).to_have_count(0)
+    tab_to("[name=view]")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#view-words")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    tab_to("#source [role=option]")
+    page.keyboard.press("End")
+    expect(page.locator("#readout")).to_contain_text("“\u2068.\u2069”")
+
+
+def test_text_is_text_whatever_stands_in_it(page: Page, address: str) -> None:
+    told = attention(address, HARD)["attention"]
+    summarize(page, HARD)
+    assert "".join(page.locator("#source .line").all_text_contents()) == "".join(HARD.split("\n\n")).replace(". ", ".")
+    assert page.title() == "Precis"
+    assert page.locator("#source :is(script, img)").count() == 0
+    assert words(page, "source").all_text_contents() == [token["text"] for token in told["source_tokens"]]
+    assert words(page, "summary").all_text_contents() == [token["text"] for token in told["summary_tokens"]]
+
+
+def test_right_to_left_text_runs_from_right_to_left(page: Page) -> None:
+    summarize(page, HARD)
+    arabic = page.locator("#source .line", has_text="الحكومة")
+    assert arabic.evaluate("line => getComputedStyle(line).direction") == "rtl"
+    first, second = (words(page, "source").filter(has_text=word).bounding_box() for word in ("أعلنت", "الحكومة"))
+    assert first is not None
+    assert second is not None
+    assert first["x"] > second["x"]
+
+
+def test_chinese_has_an_example_and_words_of_its_own(page: Page, address: str) -> None:
+    page.locator("#model").select_option("news-zh")
+    text = page.locator("#text").input_value()
+    told = attention(address, text, model="news-zh")["attention"]
+    summarize(page)
+    assert words(page, "source").all_text_contents() == [token["text"] for token in told["source_tokens"]]
+    expect(page.locator("#source")).to_have_attribute("lang", "zh")
+
+
+def test_beams_give_the_same_as_the_service(page: Page, address: str) -> None:
+    page.locator("#num_beams").select_option("4")
+    text = page.locator("#text").input_value()
+    assert summarize(page) == attention(address, text, parameters={"num_beams": 4})["summary"]
+
+
+def test_options_are_sent_and_defaults_are_not(page: Page, address: str) -> None:
+    page.locator("#options summary").click()
+    page.locator("#max_length").fill("5")
+    page.locator("#numbers_from_source").uncheck()
+    with page.expect_request("**/attention") as sent:
+        summarize(page)
+    parameters = {"num_beams": 1, "max_length": 5, "numbers_from_source": False}
+    assert sent.value.post_data_json["parameters"] == parameters
+    expect(page.locator("#facts")).to_contain_text("at its greatest length")
+
+
+def test_what_was_cut_is_marked_and_can_be_read_in_parts(page: Page, address: str) -> None:
+    used = attention(address, LONG)["source"]["used_characters"]
+    summarize(page, LONG)
+    expect(page.locator("#cut")).to_contain_text(f"{used:,} of {len(LONG):,} characters")
+    assert page.locator("#unread .line").text_content() == LONG[used:].strip()
+    page.locator("#cut button").click()
+    expect(page.locator("#facts")).to_contain_text("parts")
+    expect(page.locator("#unread")).to_be_hidden()
+    expect(page.locator("#truncation")).to_have_value("chunk")
+
+
+def test_the_tables_say_what_the_service_says(page: Page, address: str) -> None:
+    told = attention(address, page.locator("#text").input_value())["attention"]
+    summarize(page)
+    view(page, "words")
+    heads = page.locator("#words tbody th").all_text_contents()
+    assert heads == [token["text"] for token in told["summary_tokens"]]
+    view(page, "matrix")
+    page.locator("#threshold").select_option("0")
+    expect(page.locator("#matrix tbody tr")).to_have_count(len(told["source_tokens"]))
+    cells = page.locator("#matrix tbody td").all_text_contents()
+    width = len(told["summary_tokens"])
+    for row, weights in enumerate(told["weights"]):
+        for column, weight in enumerate(weights):
+            shown = cells[column * width + row]
+            assert float(shown or 0) == pytest.approx(100 * weight, abs=1.01)
+
+
+@pytest.mark.parametrize("language", ["curl", "python", "javascript"])
+@pytest.mark.parametrize("with_attention", [False, True])
+def test_the_request_to_copy_really_works(page: Page, language: str, with_attention: bool) -> None:
+    commands: dict[str, Callable[[str], list[str]]] = {
+        "curl": lambda program: ["bash", "-c", program],
+        "python": lambda program: [sys.executable, "-c", program],
+        "javascript": lambda program: ["node", "--input-type=module", "-e", program],
+    }
+    shown = summarize(page, HARD)
+    page.locator(f"#languages [value={language}]").check()
+    page.locator("#with-attention").set_checked(with_attention)
+    program = page.locator("#request").inner_text()
+    done = subprocess.run(commands[language](program), capture_output=True, text=True, check=True)
+    assert shown in done.stdout.replace('\\"', '"')
+    assert ("/attention" in program) == with_attention
+
+
+def test_a_file_is_opened(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "story.txt"
+    file.write_text("The river rose by two metres. 🌊", encoding="utf-8")
+    page.locator("#file").set_input_files(file)
+    expect(page.locator("#text")).to_have_value("The river rose by two metres. 🌊")
+    expect(page.locator("#count")).to_have_text("31 characters")
+
+
+def test_a_full_queue_says_when_and_offers_another_try(open_page: Open, tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    with served("tests.serving", tmp_path, PRECIS_MAX_QUEUE="1", PRECIS_MAX_ROWS="8", **{HOLD: str(hold)}) as address:
+        page = open_page(at=address)
+        expect(page.locator("#text")).not_to_have_value("")
+        full = page.evaluate_handle(
+            """() => Array.from({length: 40}, () => fetch("summarize", {method: "POST",
+               headers: {"Content-Type": "application/json"}, body: JSON.stringify({text: "alpha bravo"})}))"""
+        )
+        page.evaluate("waiting => Promise.any(waiting.map(async (each) => { if ((await each).ok) throw 0; }))", full)
+        page.locator("#run").click()
+        notice = page.locator("#notice")
+        expect(notice).to_contain_text("The service is busy")
+        expect(notice).to_contain_text("There should be room")
+        hold.unlink()
+        page.evaluate("async (waiting) => { await Promise.all(waiting); }", full)
+        notice.get_by_role("button", name="Try again").click()
+        expect(page.locator("#status")).to_contain_text("Summary: ")
+        expect(notice).to_be_hidden()
+
+
+def test_a_missing_key_is_asked_for_and_then_sent(page: Page) -> None:
+    def check(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer secret":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"detail": "no key"}, headers={"WWW-Authenticate": "Bearer"})
+
+    page.route("**/summarize", check)
+    page.route("**/attention", check)
+    page.locator("#run").click()
+    expect(page.locator("#notice")).to_contain_text("An API key is needed")
+    expect(page.locator("#key")).to_be_focused()
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("This API key is not accepted")
+    page.locator("#key").fill("secret")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("Summary: ")
+    expect(page.locator("#notice")).to_be_hidden()
+    assert "Bearer $PRECIS_KEY" in page.locator("#request").inner_text()
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [
+        (404, "This model is not here any more"),
+        (413, "The text is too long"),
+        (422, "This cannot be done as asked"),
+        (429, "You are asking faster than your key allows"),
+        (500, "The model failed on this text"),
+        (504, "It took too long"),
+    ],
+)
+def test_every_refusal_is_told_kindly(page: Page, status: int, title: str) -> None:
+    refuse(page, status, "<b>so it is</b>", **{"Retry-After": "7"})
+    page.locator("#run").click()
+    notice = page.locator("#notice")
+    expect(notice.get_by_role("alert")).to_contain_text(title)
+    expect(notice).to_contain_text("<b>so it is</b>")
+    expect(notice).to_contain_text("There should be room in")
+    expect(page.locator("#text")).to_be_visible()
+
+
+def test_a_lost_network_is_told_and_survived(page: Page) -> None:
+    page.context.set_offline(True)
+    page.locator("#run").click()
+    expect(page.locator("#notice")).to_contain_text("The service cannot be reached")
+    page.context.set_offline(False)
+    page.locator("#notice").get_by_role("button", name="Try again").click()
+    expect(page.locator("#status")).to_contain_text("Summary: ")
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_never_scrolls_sideways(open_page: Open, width: int) -> None:
+    page = open_page(viewport={"width": width, "height": 700}, is_mobile=True, has_touch=True)
+    expect(page.locator("#text")).not_to_have_value("")
+    summarize(page, HARD + LONG)
+    words(page, "summary").first.tap()
+    for name in ("edit", "reading", "words", "matrix"):
+        view(page, name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
