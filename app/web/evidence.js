@@ -10,15 +10,16 @@ const LEAST = 0.0005; // weights below are told as nothing
  */
 export function evidenceOf(answer, text) {
   const { source_tokens, summary_tokens, top, coverage } = answer.attention;
-  const rows = inUnits(answer.summary, summary_tokens);
-  const columns = inUnits(text, source_tokens).map((word, index) => ({ ...word, coverage: coverage[index], links: [] }));
+  const unit = unitsOf(text);
+  const rows = inUnits(unitsOf(answer.summary), summary_tokens);
+  const columns = inUnits(unit, source_tokens).map((word, index) => ({ ...word, coverage: coverage[index], links: [] }));
   rows.forEach((row, index) => {
     const links = top[index].filter(({ weight }) => weight >= LEAST);
     row.links = links.map(({ source, weight }) => ({ index: source, weight }));
     for (const { source, weight } of links) columns[source].links.push({ index, weight });
   });
   for (const column of columns) column.links.sort((one, other) => other.weight - one.weight);
-  const read = answer.source.truncated ? unitsOf(text)(answer.source.used_characters) : text.length;
+  const read = answer.source.truncated ? unit(answer.source.used_characters) : text.length;
   return { answer, text, summary: answer.summary, rows, columns, read };
 }
 

@@ -8,9 +8,8 @@ export function unitsOf(text) {
   return (point) => units[point];
 }
 
-/** Spans `{start, end}` in code points become spans in UTF-16 units. */
-export function inUnits(text, spans) {
-  const unit = unitsOf(text);
+/** Spans `{start, end}` in code points become spans in UTF-16 units, by `unitsOf` their text. */
+export function inUnits(unit, spans) {
   return spans.map((span) => ({ ...span, start: unit(span.start), end: unit(span.end) }));
 }
 

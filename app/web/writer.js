@@ -26,6 +26,7 @@ export class Writer {
       this.add(summary.slice(at, end), links.map(({ index, weight }) => ({ ...columns[index], weight })));
       at = Math.max(at, end);
     }
+    return this.finished();
   }
 
   async write(piece, spans) {

@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by playwright, on a real service with the shipped checkpoints. No other host is reachable."""
+"""Chromium, driven by playwright, on a real service with the shipped checkpoints. No other host is reachable."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from tests.api.waiting import PATIENCE, eventually
+from tests.serving import HOLD
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = os.environ.get("CHROMIUM", "chromium")
@@ -99,6 +101,26 @@ def open_page(chromium: Browser, address: str) -> Iterator[Open]:
     for watch in watches:
         assert watch.errors == []
         assert watch.elsewhere == []
+
+
+@dataclass(frozen=True)
+class Held:
+    """A service on a fake model, with room for few; no decoder step ends before `go_on`."""
+
+    address: str
+    hold: Path
+
+    def go_on(self) -> None:
+        self.hold.unlink()
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    hold = tmp_path / "hold"
+    hold.touch()
+    with served("tests.serving", tmp_path, PRECIS_MAX_QUEUE="1", PRECIS_MAX_ROWS="8", **{HOLD: str(hold)}) as address:
+        yield Held(address, hold)
+        hold.unlink(missing_ok=True)  # or the service would wait for its own end
 
 
 @pytest.fixture

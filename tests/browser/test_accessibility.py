@@ -25,8 +25,7 @@ def faults(page: Page) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_finds_no_serious_fault(open_page: Open, scheme: Literal["light", "dark"], width: int) -> None:
     page = open_page(color_scheme=scheme, viewport={"width": width, "height": 900})
     expect(page.locator("#text")).not_to_have_value("")

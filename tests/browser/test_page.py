@@ -1,5 +1,6 @@
 """What people see and do on the page, in a real browser on a real model."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,10 +9,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
-from tests.browser.conftest import Open, served
-from tests.serving import HOLD
+from tests.browser.conftest import Held, Open
 
 LEAST_LIT = 0.02
 HARD = (
@@ -44,6 +44,11 @@ def lit(page: Page, of: str) -> list[str]:
     return page.locator(f"#{of} .lit").all_text_contents()
 
 
+def sent_in(request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(request.post_data or "")
+    return body
+
+
 def view(page: Page, name: str) -> None:
     page.locator(f"#views [value={name}]").check()
 
@@ -59,12 +64,54 @@ def refuse(page: Page, status: int, detail: str = "it is so", **headers: str) ->
     page.route("**/attention", answer)
 
 
+def need_key(page: Page, *paths: str) -> None:
+    """Refuse requests without a key, as the service does when keys are on."""
+
+    def check(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer secret":
+            route.continue_()
+        else:
+            route.fulfill(status=401, json={"detail": "no key"}, headers={"WWW-Authenticate": "Bearer"})
+
+    for path in paths:
+        page.route(f"**/{path}", check)
+
+
+def test_loading_and_summarizing_leave_nothing_in_the_console(page: Page) -> None:
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.reload()
+    expect(page.locator("#text")).not_to_have_value("")
+    summarize(page)
+    words(page, "summary").first.click()
+    assert said == []
+
+
 def test_the_first_click_shows_a_summary_of_the_example(page: Page, address: str) -> None:
     text = page.locator("#text").input_value()
     shown = summarize(page)
     assert shown == attention(address, text)["summary"]
     expect(page.locator("#status")).to_have_text(f"Summary: {shown}")
     expect(page.locator("#facts")).to_contain_text("by itself")
+
+
+def test_the_summary_is_watched_while_it_is_written(open_page: Open) -> None:
+    page = open_page(reduced_motion="no-preference")
+    expect(page.locator("#text")).not_to_have_value("")
+    page.evaluate(
+        """() => {
+          window.seen = [];
+          const look = () => seen.push([writing.textContent, document.querySelectorAll("#source .lit").length]);
+          new MutationObserver(look).observe(writing, {childList: true});
+        }"""
+    )
+    with page.expect_request("**/summarize") as sent:
+        shown = summarize(page)
+    assert sent_in(sent.value)["stream"] is True
+    seen: list[tuple[str, int]] = [(text, count) for text, count in page.evaluate("seen") if text]
+    assert all(shown.startswith(text) for text, _ in seen)
+    assert len({text for text, _ in seen}) >= len(shown.split())
+    assert all(count for _, count in seen)
 
 
 def test_a_word_of_the_summary_lights_the_words_that_it_came_from(page: Page, address: str) -> None:
@@ -193,14 +240,14 @@ def test_beams_give_the_same_as_the_service(page: Page, address: str) -> None:
     assert summarize(page) == attention(address, text, parameters={"num_beams": 4})["summary"]
 
 
-def test_options_are_sent_and_defaults_are_not(page: Page, address: str) -> None:
+def test_options_are_sent_and_defaults_are_not(page: Page) -> None:
     page.locator("#options summary").click()
     page.locator("#max_length").fill("5")
     page.locator("#numbers_from_source").uncheck()
     with page.expect_request("**/attention") as sent:
         summarize(page)
     parameters = {"num_beams": 1, "max_length": 5, "numbers_from_source": False}
-    assert sent.value.post_data_json["parameters"] == parameters
+    assert sent_in(sent.value)["parameters"] == parameters
     expect(page.locator("#facts")).to_contain_text("at its greatest length")
 
 
@@ -257,37 +304,40 @@ def test_a_file_is_opened(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#count")).to_have_text("31 characters")
 
 
-def test_a_full_queue_says_when_and_offers_another_try(open_page: Open, tmp_path: Path) -> None:
-    hold = tmp_path / "hold"
-    hold.touch()
-    with served("tests.serving", tmp_path, PRECIS_MAX_QUEUE="1", PRECIS_MAX_ROWS="8", **{HOLD: str(hold)}) as address:
-        page = open_page(at=address)
-        expect(page.locator("#text")).not_to_have_value("")
-        full = page.evaluate_handle(
-            """() => Array.from({length: 40}, () => fetch("summarize", {method: "POST",
-               headers: {"Content-Type": "application/json"}, body: JSON.stringify({text: "alpha bravo"})}))"""
-        )
-        page.evaluate("waiting => Promise.any(waiting.map(async (each) => { if ((await each).ok) throw 0; }))", full)
-        page.locator("#run").click()
-        notice = page.locator("#notice")
-        expect(notice).to_contain_text("The service is busy")
-        expect(notice).to_contain_text("There should be room")
-        hold.unlink()
-        page.evaluate("async (waiting) => { await Promise.all(waiting); }", full)
-        notice.get_by_role("button", name="Try again").click()
-        expect(page.locator("#status")).to_contain_text("Summary: ")
-        expect(notice).to_be_hidden()
+def test_a_full_queue_says_when_and_offers_another_try(open_page: Open, held: Held) -> None:
+    page = open_page(at=held.address)
+    expect(page.locator("#text")).not_to_have_value("")
+    crowd = page.evaluate_handle(
+        """() => Array.from({length: 40}, () => fetch("summarize", {method: "POST",
+           headers: {"Content-Type": "application/json"}, body: JSON.stringify({text: "alpha bravo"})}))"""
+    )
+    page.evaluate("crowd => Promise.any(crowd.map(async (each) => { if ((await each).ok) throw 0; }))", crowd)
+    page.locator("#run").click()
+    notice = page.locator("#notice")
+    expect(notice).to_contain_text("The service is busy")
+    expect(notice).to_contain_text("There should be room")
+    held.go_on()
+    page.evaluate("async (crowd) => { await Promise.all(crowd); }", crowd)
+    notice.get_by_role("button", name="Try again").click()
+    expect(page.locator("#status")).to_contain_text("Summary: ")
+    expect(notice).to_be_hidden()
+
+
+def test_what_is_being_written_can_be_stopped(open_page: Open, held: Held) -> None:
+    page = open_page(at=held.address)
+    expect(page.locator("#text")).not_to_have_value("")
+    text = page.locator("#text").input_value()
+    page.locator("#run").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#text")).to_be_visible()
+    expect(page.locator("#text")).to_have_value(text)
+    expect(page.locator("#notice")).to_be_hidden()
+    held.go_on()
+    assert summarize(page)
 
 
 def test_a_missing_key_is_asked_for_and_then_sent(page: Page) -> None:
-    def check(route: Route) -> None:
-        if route.request.headers.get("authorization") == "Bearer secret":
-            route.continue_()
-        else:
-            route.fulfill(status=401, json={"detail": "no key"}, headers={"WWW-Authenticate": "Bearer"})
-
-    page.route("**/summarize", check)
-    page.route("**/attention", check)
+    need_key(page, "summarize", "attention")
     page.locator("#run").click()
     expect(page.locator("#notice")).to_contain_text("An API key is needed")
     expect(page.locator("#key")).to_be_focused()
@@ -299,6 +349,17 @@ def test_a_missing_key_is_asked_for_and_then_sent(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("Summary: ")
     expect(page.locator("#notice")).to_be_hidden()
     assert "Bearer $PRECIS_KEY" in page.locator("#request").inner_text()
+
+
+def test_a_key_that_even_the_models_need_is_asked_for_at_once(open_page: Open) -> None:
+    page = open_page()
+    need_key(page, "models")
+    page.reload()
+    expect(page.locator("#notice")).to_contain_text("An API key is needed")
+    page.locator("#text").fill("The council of Lindau voted on Monday for a new bridge over the river.")
+    page.locator("#key").fill("secret")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("Summary: ")
 
 
 @pytest.mark.parametrize(
