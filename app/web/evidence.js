@@ -9,7 +9,7 @@ const LEAST = 0.0005; // weights below are told as nothing
  * A link is `{index, weight}`, the heaviest first. `read` is where the part ends that the model read.
  */
 export function evidenceOf(answer, text) {
-  const { source_tokens, summary_tokens, top, coverage } = answer.attention;
+  const { source_tokens = [], summary_tokens = [], top = [], coverage = [] } = answer.attention ?? {};
   const unit = unitsOf(text);
   const rows = inUnits(unitsOf(answer.summary), summary_tokens);
   const columns = inUnits(unit, source_tokens).map((word, index) => ({ ...word, coverage: coverage[index], links: [] }));
@@ -32,13 +32,17 @@ export function tellRow({ rows, columns }, index) {
 
 export function tellColumn({ rows, columns }, index) {
   const { text, links } = columns[index];
-  const seen = links.filter(({ weight }) => weight >= 0.005);
+  const seen = links.filter(visible);
   if (seen.length === 0) return `${quote(text)} went into no word of the summary.`;
   return `${quote(text)} was looked at for ${listOf(seen, rows)}.`;
 }
 
+/** Whether anything is left of it in percent. */
+const visible = ({ weight }) => weight >= 0.005;
+
 function listOf(links, words) {
   return links
+    .filter(visible)
     .slice(0, 4)
     .map(({ index, weight }) => `${quote(words[index].text)} ${percent(weight)}`)
     .join(", ");

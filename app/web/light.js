@@ -62,7 +62,7 @@ export class Light {
     }
     this.summary.light([]);
     this.source.light(this.evidence.columns.map(({ coverage }, index) => ({ index, weight: coverage })));
-    $("readout").textContent = HINT;
+    $("readout").textContent = this.evidence.rows.length ? HINT : "";
   }
 
   /** Hold a word; the same one again lets it go. */

@@ -30,7 +30,7 @@ async function run() {
   await write(async (writer) => finish(await summarize(body, writer), text, language)).catch(fail);
 }
 
-/** Streams where that is possible, then takes the attention, which is of the same summary. */
+/** Streams where that is possible, then takes the attention, which is of the same summary. Without it `refusal` says why. */
 async function summarize(body, writer) {
   const { text, parameters } = body;
   if (parameters.num_beams > 1) {
@@ -39,10 +39,16 @@ async function summarize(body, writer) {
     return answer;
   }
   const unit = unitsOf(text);
+  let streamed;
   for await (const { event, data } of streamSummary(body, running.signal)) {
     if (event === "token") writer.add(data.text, inUnits(unit, data.sources));
+    if (event === "summary") streamed = data;
   }
-  const [answer] = await Promise.all([getAttention(body, running.signal), writer.finished()]);
+  const attention = getAttention(body, running.signal).catch((error) => {
+    if (error instanceof Refusal) return { ...streamed, refusal: error };
+    throw error;
+  });
+  const [answer] = await Promise.all([attention, writer.finished()]);
   return answer;
 }
 
@@ -86,7 +92,9 @@ function finish(answer, text, language) {
     changed();
     run();
   });
-  $("replay").hidden = $("copy-summary").hidden = false;
+  $("replay").hidden = Boolean(answer.refusal);
+  $("copy-summary").hidden = false;
+  if (answer.refusal) refuse(answer.refusal, run);
   $("status").textContent = `Summary: ${answer.summary}`;
 }
 

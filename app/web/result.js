@@ -8,8 +8,8 @@ export function tellFacts({ answer, rows }) {
   const facts = {
     Model: model.name,
     Read: `${source.used_tokens} of ${source.tokens} tokens` + (parts ? `, in ${parts.length} parts` : ""),
-    Written: `${usage.summary_tokens} tokens, ${rows.length} words`,
-    Copied: `${rows.filter(({ copied }) => copied >= 0.5).length} words`,
+    Written: `${usage.summary_tokens} tokens`,
+    Copied: `${rows.filter(({ copied }) => copied >= 0.5).length} of ${rows.length} words`,
     Likely: `${percent(Math.exp(score))} a token, on average`,
     Ended: finish_reason === "length" ? "at its greatest length" : "by itself",
     Time: milliseconds(timing.total_ms),

@@ -9,6 +9,7 @@ export class Writer {
     this.light = light;
     this.signal = signal;
     this.waiting = 0;
+    this.hurries = matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.last = Promise.resolve();
     element.textContent = "";
   }
@@ -16,6 +17,7 @@ export class Writer {
   /** `spans` are `{start, end, weight}` in UTF-16 units of the text. */
   add(piece, spans) {
     this.waiting += 1;
+    this.hurries ||= this.waiting > LONG;
     this.last = this.last.then(() => this.write(piece, spans));
   }
 
@@ -34,8 +36,7 @@ export class Writer {
     this.element.append(piece);
     this.light(spans);
     this.waiting -= 1;
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches || this.waiting > LONG;
-    if (!still) await new Promise((resolve) => setTimeout(resolve, PACE));
+    if (!this.hurries) await new Promise((resolve) => setTimeout(resolve, PACE));
   }
 
   async finished() {

@@ -1,5 +1,8 @@
 import re
+import tomllib
+from fnmatch import fnmatch
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
@@ -52,6 +55,12 @@ def test_no_file_names_another_host_or_reads_text_as_html(name: str) -> None:
     assert (
         re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|style=|<style|\son\w+=", text) == []
     )
+
+
+def test_the_package_takes_every_file_along() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["*"]
+    assert [name for name in PARTS if not any(fnmatch(name, pattern) for pattern in patterns)] == []
 
 
 @pytest.mark.parametrize("path", ["/", "/page/main.js"])

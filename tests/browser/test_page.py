@@ -383,6 +383,14 @@ def test_every_refusal_is_told_kindly(page: Page, status: int, title: str) -> No
     expect(page.locator("#text")).to_be_visible()
 
 
+def test_a_summary_is_shown_even_where_its_attention_is_refused(page: Page, address: str) -> None:
+    text = page.locator("#text").input_value()
+    page.route("**/attention", lambda route: route.fulfill(status=413, json={"detail": "too much of it"}))
+    assert summarize(page) == attention(address, text)["summary"]
+    expect(page.locator("#notice")).to_contain_text("too much of it")
+    expect(page.locator("#source")).to_contain_text("coral reef")
+
+
 def test_a_lost_network_is_told_and_survived(page: Page) -> None:
     page.context.set_offline(True)
     page.locator("#run").click()
