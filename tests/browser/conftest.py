@@ -49,8 +49,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
+    executable = shutil.which(CHROMIUM)
+    assert executable, f"there is no {CHROMIUM}: install it (Debian: apt-get install chromium) or name it in CHROMIUM"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which(CHROMIUM))
+        browser = playwright.chromium.launch(executable_path=executable)
         yield browser
         browser.close()
 

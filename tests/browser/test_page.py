@@ -304,6 +304,41 @@ def test_a_file_is_opened(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#count")).to_have_text("31 characters")
 
 
+def test_a_dropped_file_is_opened(page: Page) -> None:
+    dropped = page.evaluate_handle(
+        """() => {
+          const dropped = new DataTransfer();
+          dropped.items.add(new File(["The river fell again."], "story.txt", {type: "text/plain"}));
+          return dropped;
+        }"""
+    )
+    page.locator("#text").dispatch_event("drop", {"dataTransfer": dropped})
+    expect(page.locator("#text")).to_have_value("The river fell again.")
+
+
+def test_summary_and_request_are_copied(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    shown = summarize(page)
+    page.locator("#copy-summary").click()
+    expect(page.locator("#copy-summary")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == shown
+    page.locator("#copy-request").click()
+    expect(page.locator("#copy-request")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == page.locator("#request").text_content()
+
+
+def test_a_summary_can_be_watched_again(page: Page) -> None:
+    shown = summarize(page)
+    everywhere = lit(page, "source")
+    view(page, "matrix")
+    page.locator("#replay").click()
+    expect(page.locator("#view-reading")).to_be_visible()
+    expect(page.locator("#run")).to_have_text("Summarize")
+    assert page.locator("#writing").text_content() == page.locator("#summary").inner_text() == shown
+    page.mouse.move(1, 1)
+    assert lit(page, "source") == everywhere
+
+
 def test_a_full_queue_says_when_and_offers_another_try(open_page: Open, held: Held) -> None:
     page = open_page(at=held.address)
     expect(page.locator("#text")).not_to_have_value("")
