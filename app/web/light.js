@@ -9,16 +9,13 @@ const HINT = "Point at a word, here or in the text, to see where it came from or
 
 export class Light {
   constructor() {
-    this.summary = new Words($("summary"), this.told(() => this.summary, (index) => this.lightRow(index)));
-    this.source = new Source($("source"), $("unread"), this.told(() => this.source.words, (index) => this.lightColumn(index)));
-  }
-
-  told(list, point) {
-    return {
+    const told = (point) => ({
       point: (index) => this.evidence && point(index),
       leave: () => this.settle(),
-      hold: (index) => this.hold({ words: list(), index, point }),
-    };
+      hold: (words, index) => this.hold({ words, index, point }),
+    });
+    this.summary = new Words($("summary"), told((index) => this.lightRow(index)));
+    this.source = new Source($("source"), $("unread"), told((index) => this.lightColumn(index)));
   }
 
   /** Words without evidence yet, as the browser finds them. */

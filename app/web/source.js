@@ -21,13 +21,14 @@ export class Source {
     let next = 0;
     for (const [number, sentence] of this.sentences.entries()) {
       const first = next;
-      while (next < words.length && words[next].start < sentence.end) next += 1;
+      const last = number === this.sentences.length - 1;
+      while (next < words.length && (last || words[next].start < sentence.end)) next += 1;
       sentence.words = [first, next];
       sentence.share = make("span", { class: "share", "aria-hidden": "true" });
       const line = make("div", { class: "line", dir: "auto" });
       elements.push(...renderWords(line, text, sentence, words.slice(first, next)));
-      const name = `Sentence ${number + 1}`;
-      this.container.append(make("div", { class: sentence.gap ? "sentence gap" : "sentence", role: "group", "aria-label": name }, sentence.share, line));
+      const group = { class: sentence.gap ? "sentence gap" : "sentence", role: "group", "aria-label": `Sentence ${number + 1}` };
+      this.container.append(make("div", group, sentence.share, line));
     }
     this.words.set(elements);
     this.showUnread(text.slice(read), language);
@@ -42,8 +43,8 @@ export class Source {
   }
 
   /** Light words, and tell how much of the weight each sentence got. */
-  light(links, active = -1) {
-    this.words.light(links, active);
+  light(links) {
+    this.words.light(links);
     const weights = new Array(this.spans.length).fill(0);
     for (const { index, weight } of links) weights[index] += weight;
     const total = sum(weights);

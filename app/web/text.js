@@ -1,5 +1,7 @@
 // Offsets of the API count Unicode code points; strings of JavaScript count UTF-16 units.
 
+const INNER = /\P{White_Space}(.*\P{White_Space})?/su;
+
 /** A function from code points to UTF-16 units of `text`; for a text without surrogates they are the same. */
 export function unitsOf(text) {
   if (!/[\ud800-\udfff]/.test(text)) return (point) => point;
@@ -25,11 +27,11 @@ export function sentencesOf(text, language) {
   const sentences = [];
   let end = 0;
   for (const { segment, index } of segments) {
-    const trimmed = segment.trim();
-    if (!trimmed) continue;
-    const start = index + segment.indexOf(trimmed);
+    const inner = INNER.exec(segment); // not trim(), which takes a byte order mark for white space
+    if (!inner) continue;
+    const start = index + inner.index;
     const gap = /\n\s*\n/.test(text.slice(end, start));
-    end = start + trimmed.length;
+    end = start + inner[0].length;
     sentences.push({ start, end, gap });
   }
   return sentences;

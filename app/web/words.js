@@ -18,7 +18,7 @@ export function renderWords(parent, text, { start, end }, words) {
   return elements;
 }
 
-/** A listbox of words. One of them is in the tab order; arrows move on. `on` gets `point(index)`, `leave()`, `hold(index)`. */
+/** A listbox of words. One of them is in the tab order; arrows move on. `on` gets `point(index)`, `leave()`, `hold(words, index)`. */
 export class Words {
   constructor(container, on) {
     this.container = container;
@@ -39,7 +39,7 @@ export class Words {
     });
     container.addEventListener("click", (event) => {
       const index = this.indexOf(event.target);
-      if (index >= 0) on.hold(index);
+      if (index >= 0) on.hold(this, index);
     });
     container.addEventListener("keydown", (event) => this.press(event));
   }
@@ -66,9 +66,10 @@ export class Words {
     const at = this.indexOf(event.target);
     if (at < 0 || event.ctrlKey || event.metaKey || event.altKey) return;
     const forward = getComputedStyle(event.target).direction === "rtl" ? "ArrowLeft" : "ArrowRight";
-    const steps = { ArrowLeft: -1, ArrowRight: -1, ArrowUp: -1, ArrowDown: 1, [forward]: 1, Home: -at, End: this.elements.length - 1 - at };
+    const end = this.elements.length - 1;
+    const steps = { ArrowLeft: -1, ArrowRight: -1, [forward]: 1, ArrowUp: -1, ArrowDown: 1, Home: -at, End: end - at };
     if (event.key in steps) this.elements[at + steps[event.key]]?.focus();
-    else if (event.key === "Enter" || event.key === " ") this.on.hold(at);
+    else if (event.key === "Enter" || event.key === " ") this.on.hold(this, at);
     else return;
     event.preventDefault();
   }

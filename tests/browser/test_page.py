@@ -215,6 +215,16 @@ def test_text_is_text_whatever_stands_in_it(page: Page, address: str) -> None:
     assert words(page, "summary").all_text_contents() == [token["text"] for token in told["summary_tokens"]]
 
 
+@pytest.mark.parametrize("odd", ["\ufeff", "\u200b", "\x1f", "\u2028", "\u0301"])
+def test_odd_characters_leave_the_words_in_their_places(page: Page, address: str, odd: str) -> None:
+    text = f"{odd}The council {odd} voted on Monday for a new bridge.{odd}\n\n{odd} It{odd}self. {odd}"
+    told = attention(address, text)["attention"]
+    summarize(page, text)
+    assert words(page, "source").all_text_contents() == [token["text"] for token in told["source_tokens"]]
+    words(page, "summary").first.dispatch_event("pointerover")  # it may be too thin to point at
+    assert lit(page, "source")
+
+
 def test_right_to_left_text_runs_from_right_to_left(page: Page) -> None:
     summarize(page, HARD)
     arabic = page.locator("#source .line", has_text="الحكومة")
