@@ -13,7 +13,10 @@ from app.config import Settings, variable
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-TARGETS = ("serve", "test", "check", "format", "train", "evaluate", "bench", "test-containers", "test-monitoring")
+TARGETS = (
+    *("serve", "test", "check", "format", "train", "evaluate", "bench"),
+    *("test-browser", "test-containers", "test-monitoring"),
+)
 
 
 def read(name: str) -> str:
