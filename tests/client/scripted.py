@@ -1,0 +1,109 @@
+"""A server on a real socket that answers as it is told, whatever it is asked."""
+
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from app.examples import PROBLEM, SUMMARY
+from tests.api.waiting import PATIENCE
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`cut` ends the connection after so many bytes of the body; 0 before any answer."""
+
+    status: int = 200
+    body: bytes = json.dumps(SUMMARY).encode()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: int | None = None
+    held: bool = False  # after the body nothing comes, until the caller leaves
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: Any
+
+
+@dataclass
+class Script:
+    """What is answered next, the last reply for ever, and what was received."""
+
+    url: str
+    replies: deque[Reply]
+    received: list[Received] = field(default_factory=list)
+    caller_left: threading.Event = field(default_factory=threading.Event)
+
+    def next(self) -> Reply:
+        return self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
+
+
+def refusal(status: int, **headers: str) -> Reply:
+    problem = {**PROBLEM, "status": status, "detail": "in words", "errors": []}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, json.dumps(problem).encode(), {"Content-Type": "application/problem+json", **named})
+
+
+def events(*pairs: tuple[str, object], **changes: Any) -> Reply:
+    body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in pairs)
+    return Reply(200, body.encode(), {"Content-Type": "text/event-stream"}, **changes)
+
+
+@contextmanager
+def scripted(replies: Sequence[Reply]) -> Iterator[Script]:
+    script = Script("", deque(replies))
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = PATIENCE
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            script.received.append(Received(self.command, self.path, headers, json.loads(body) if body else None))
+            reply = script.next()
+            if reply.cut == 0:
+                self._end()
+                return
+            self.send_response(reply.status)
+            for name, value in {"Content-Type": "application/json", **reply.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(reply.body) + reply.held))
+            self.end_headers()
+            self.wfile.write(reply.body[: reply.cut])
+            self.wfile.flush()
+            if reply.cut is not None:
+                self._end()
+            elif reply.held:
+                self.rfile.read(1)
+                script.caller_left.set()
+                self.close_connection = True
+
+        do_GET = do_POST = answer  # noqa: N815  # as the library wants it
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+        def _end(self) -> None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        script.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield script
+        finally:
+            server.shutdown()
+            thread.join()
