@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,19 +33,16 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: Any
+    port: int
 
 
 @dataclass
 class Script:
-    """What is answered next, the last reply for ever, and what was received."""
+    """What was received."""
 
-    url: str
-    replies: deque[Reply]
+    url: str = ""
     received: list[Received] = field(default_factory=list)
     caller_left: threading.Event = field(default_factory=threading.Event)
-
-    def next(self) -> Reply:
-        return self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
 
 
 def refusal(status: int, **headers: str) -> Reply:
@@ -59,9 +56,15 @@ def events(*pairs: tuple[str, object], **changes: Any) -> Reply:
     return Reply(200, body.encode(), {"Content-Type": "text/event-stream"}, **changes)
 
 
+def in_turn(replies: Sequence[Reply]) -> Callable[[Received], Reply]:
+    """One reply after another, the last one for ever."""
+    left = deque(replies)
+    return lambda _received: left.popleft() if len(left) > 1 else left[0]
+
+
 @contextmanager
-def scripted(replies: Sequence[Reply]) -> Iterator[Script]:
-    script = Script("", deque(replies))
+def scripted(replies: Sequence[Reply] | Callable[[Received], Reply]) -> Iterator[Script]:
+    script, choose = Script(), replies if callable(replies) else in_turn(replies)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -70,8 +73,10 @@ def scripted(replies: Sequence[Reply]) -> Iterator[Script]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            script.received.append(Received(self.command, self.path, headers, json.loads(body) if body else None))
-            reply = script.next()
+            sent = json.loads(body) if body else None
+            received = Received(self.command, self.path, headers, sent, self.client_address[1])
+            script.received.append(received)
+            reply = choose(received)
             if reply.cut == 0:
                 self._end()
                 return
