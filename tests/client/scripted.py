@@ -5,7 +5,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -42,6 +42,7 @@ class Script:
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
     caller_left: threading.Event = field(default_factory=threading.Event)
 
 
@@ -76,6 +77,7 @@ def scripted(replies: Sequence[Reply] | Callable[[Received], Reply]) -> Iterator
             sent = json.loads(body) if body else None
             received = Received(self.command, self.path, headers, sent, self.client_address[1])
             script.received.append(received)
+            script.asked.set()
             reply = choose(received)
             if reply.cut == 0:
                 self._end()
@@ -90,7 +92,8 @@ def scripted(replies: Sequence[Reply] | Callable[[Received], Reply]) -> Iterator
             if reply.cut is not None:
                 self._end()
             elif reply.held:
-                self.rfile.read(1)
+                with suppress(ConnectionResetError):  # how it looks when what was sent is not read
+                    self.rfile.read(1)
                 script.caller_left.set()
                 self.close_connection = True
 
