@@ -22,11 +22,10 @@ from app.client.errors import (
     TooManyRequestsError,
     UnexpectedAnswerError,
 )
-from app.client.events import TokenEvent
 from app.client.retries import Deadline, pause
 from app.client.wires import Wire
 from app.errors import PrecisError
-from app.schemas import AttentionResponse, Model, ModelList, Summary
+from app.schemas import AttentionResponse, Model, ModelList, Summary, TokenEvent
 
 CONNECT_SECONDS = 5.0  # of each attempt: the next one may reach another machine
 BEGUN_AHEAD = 2  # times the concurrency: one slow text at the head does not idle the others

@@ -79,32 +79,29 @@ def scripted(replies: Sequence[Reply] | Callable[[Received], Reply]) -> Iterator
             script.received.append(received)
             script.asked.set()
             reply = choose(received)
-            if reply.cut == 0:
-                self._end()
-                return
+            if reply.cut != 0:
+                with suppress(ConnectionError):  # a caller who leaves amid it
+                    self._send(reply)
+            if reply.cut is not None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+            if reply.held:
+                script.caller_left.set()
+            self.close_connection = reply.held or reply.cut is not None
+
+        def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(reply.body) + reply.held))
             self.end_headers()
             self.wfile.write(reply.body[: reply.cut])
-            self.wfile.flush()
-            if reply.cut is not None:
-                self._end()
-            elif reply.held:
-                with suppress(ConnectionResetError):  # how it looks when what was sent is not read
-                    self.rfile.read(1)
-                script.caller_left.set()
-                self.close_connection = True
+            if reply.held:
+                self.rfile.read(1)
 
         do_GET = do_POST = answer  # noqa: N815  # as the library wants it
 
         def log_message(self, *_arguments: object) -> None:
             pass
-
-        def _end(self) -> None:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         script.url = f"http://127.0.0.1:{server.server_port}"

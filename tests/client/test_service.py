@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from app.client import (
     ApiError,
+    Client,
     ContentTooLargeError,
     DeadlineExceededError,
     NotFoundError,
     PrecisError,
     Summary,
+    TokenEvent,
     UnprocessableError,
 )
-from tests.api.waiting import eventually
+from tests.api.waiting import PATIENCE, eventually
 from tests.client.conftest import Connect
 from tests.client.either import Clock
 from tests.test_server import Process
@@ -26,6 +27,13 @@ TEXT = "alpha bravo charlie delta"
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with Process(tmp_path_factory.mktemp("service")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """One text of eight beams fills it, and one more its queue."""
+    with Process(tmp_path_factory.mktemp("small"), PRECIS_MAX_ROWS="8", PRECIS_MAX_QUEUE="1") as process:
         yield process
 
 
@@ -55,6 +63,18 @@ def test_options_reach_the_service(service: Process, connect: Connect) -> None:
     chunked = client.summarize(" ".join([TEXT] * 150), truncation="chunk")
     assert chunked.parts is not None
     assert len(chunked.parts) > 1
+
+
+def test_a_stream_ends_with_the_summary_that_its_pieces_are(service: Process, connect: Connect) -> None:
+    client = connect(service.url)
+    *tokens, summary = client.stream(TEXT, max_length=6)
+    assert isinstance(summary, Summary)
+    assert summary.summary == client.summarize(TEXT, num_beams=1, max_length=6).summary
+    pieces = [token for token in tokens if isinstance(token, TokenEvent)]
+    assert len(pieces) == len(tokens) >= summary.usage.summary_tokens
+    assert "".join(piece.text for piece in pieces) == summary.summary
+    for piece in pieces:
+        assert piece.text == summary.summary[piece.start : piece.end]
 
 
 def test_attention_comes_with_the_summary(service: Process, connect: Connect) -> None:
@@ -89,6 +109,8 @@ def test_what_is_wrong_is_told_by_its_class_and_its_problem(service: Process, co
         client.summarize(TEXT, num_beans=1)  # type: ignore[call-arg, unused-ignore]  # one of the clients is typed
     with pytest.raises(UnprocessableError, match="lone surrogate"):
         client.summarize("\ud800")
+    with pytest.raises(UnprocessableError, match="num_beams"):
+        list(client.stream(TEXT, num_beams=2))
     with pytest.raises(ContentTooLargeError):
         client.summarize("a" * 200_001)
     with pytest.raises(NotFoundError, match="nope"):
@@ -109,29 +131,27 @@ def test_many_texts_are_answered_and_bad_ones_are_errors_in_their_place(service:
     assert statuses == [422, 422, 500]
 
 
-def test_a_deadline_that_passes_frees_what_was_held_for_it(tmp_path: Path, connect: Connect) -> None:
-    with Process(tmp_path) as service:
-        service.hold()
-        client = connect(service.url)
-        with pytest.raises(DeadlineExceededError):
-            client.summarize(TEXT, timeout=1.0)
-        service.go_on()
-        eventually(lambda: service.metric("precis_live_rows") == 0)
+def test_a_deadline_that_passes_frees_what_was_held_for_it(service: Process, connect: Connect) -> None:
+    service.hold()
+    with pytest.raises(DeadlineExceededError):
+        connect(service.url).summarize(TEXT, timeout=1.0)
+    service.go_on()
+    eventually(lambda: service.metric("precis_live_rows") == 0)
 
 
-def test_a_full_service_is_asked_again_when_it_wants(tmp_path: Path, connect: Connect) -> None:
-    with Process(tmp_path, PRECIS_MAX_ROWS="2", PRECIS_MAX_QUEUE="1") as service, ThreadPoolExecutor(2) as pool:
-        service.hold()
-        admitted = [pool.submit(service.summarize)]
-        eventually(lambda: service.metric("precis_live_rows") == 2)
-        admitted.append(pool.submit(service.summarize))
-        eventually(lambda: service.metric("precis_queue_texts") == 1)
+def test_a_full_service_is_asked_again_when_it_wants(small: Process, connect: Connect) -> None:
+    with Client(small.url, timeout=PATIENCE) as others, ThreadPoolExecutor(2) as pool:
+        small.hold()
+        admitted = [pool.submit(others.summarize, TEXT, num_beams=8)]
+        eventually(lambda: small.metric("precis_live_rows") == 8)
+        admitted.append(pool.submit(others.summarize, TEXT))
+        eventually(lambda: small.metric("precis_queue_texts") == 1)
 
         def finish() -> None:
-            service.go_on()
-            assert {answer.result().status_code for answer in admitted} == {200}
+            small.go_on()
+            assert all(answer.result().summary for answer in admitted)
 
         clock = Until(finish)
-        assert connect(service.url, clock=clock).summarize(TEXT).summary
-        (slept,) = clock.slept
-        assert slept >= 1
+        assert connect(small.url, clock=clock).summarize(TEXT).summary
+    (slept,) = clock.slept
+    assert slept >= 1
