@@ -16,6 +16,7 @@ from tests.client.scripted import Reply, Script, events, scripted
 EXPECTED = Summary.model_validate(SUMMARY)
 TOKEN = ("token", {"text": "a", "start": 0, "end": 1, "log_probability": -0.5, "sources": []})
 SILENT = Reply(body=b"", held=True)
+LATER = 10 * PATIENCE  # a deadline that is not what closes a connection
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_other_tasks_go_on_while_a_call_waits(server: Script) -> None:
 
 def test_a_task_that_leaves_a_stream_closes_its_connection() -> None:
     async def scenario(server: Script) -> None:
-        async with AsyncClient(server.url) as client:
+        async with AsyncClient(server.url, timeout=LATER) as client:
             async for _event in client.stream("text"):
                 break
             assert await eventually(server.caller_left)
@@ -101,7 +102,7 @@ def test_a_task_that_leaves_a_stream_closes_its_connection() -> None:
 
 def test_a_call_that_is_cancelled_closes_its_connection() -> None:
     async def scenario(server: Script) -> None:
-        async with AsyncClient(server.url) as client:
+        async with AsyncClient(server.url, timeout=LATER) as client:
             call = asyncio.create_task(client.summarize("text"))
             assert await eventually(server.asked)
             call.cancel()
@@ -115,7 +116,7 @@ def test_a_call_that_is_cancelled_closes_its_connection() -> None:
 
 def test_leaving_many_texts_cancels_those_that_are_under_way() -> None:
     async def scenario(server: Script) -> None:
-        async with AsyncClient(server.url) as client:
+        async with AsyncClient(server.url, timeout=LATER) as client:
             results = client.summarize_all(["first", "second"], concurrency=2)
             first = await anext(results)
             assert first == EXPECTED
