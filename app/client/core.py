@@ -208,9 +208,13 @@ class Calls:
 
 def _checked(url: str) -> tuple[str, str]:
     """The URL that paths are added to; and its host and port, for errors, without a password that may be in it."""
-    parsed = httpx2.URL(url)
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError("the URL must begin with http:// or https:// and name a host, as in http://127.0.0.1:8000")
+    wrong = "the URL must begin with http:// or https:// and end with a host or a path, as in http://127.0.0.1:8000"
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{wrong}: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        raise ValueError(wrong)
     return url.rstrip("/"), parsed.netloc.decode()
 
 
