@@ -65,11 +65,12 @@ def test_options_reach_the_service(service: Process, connect: Connect) -> None:
     assert len(chunked.parts) > 1
 
 
-def test_a_stream_ends_with_the_summary_that_its_pieces_are(service: Process, connect: Connect) -> None:
+@pytest.mark.parametrize("text", [TEXT, " ".join([TEXT] * 150)])
+def test_a_stream_ends_with_the_summary_that_its_pieces_are(service: Process, connect: Connect, text: str) -> None:
     client = connect(service.url)
-    *tokens, summary = client.stream(TEXT, max_length=6)
+    *tokens, summary = client.stream(text, truncation="chunk")
     assert isinstance(summary, Summary)
-    assert summary.summary == client.summarize(TEXT, num_beams=1, max_length=6).summary
+    assert summary.summary == client.summarize(text, truncation="chunk", num_beams=1).summary
     pieces = [token for token in tokens if isinstance(token, TokenEvent)]
     assert len(pieces) == len(tokens) >= summary.usage.summary_tokens
     assert "".join(piece.text for piece in pieces) == summary.summary
