@@ -17,6 +17,10 @@ TEST := $(VENV)/.test-$(PINS)
 BENCH := $(VENV)/.bench-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
 
+# Clients of others, each where no other version is; the versions stand in tests/clients/.
+HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/clients/huggingface_hub.txt)
+HF_JS := tests/clients/node_modules/.installed-$(shell cksum < tests/clients/package.json | cut -d" " -f1)
+
 # Threads that spin while they wait starve the other work of the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -31,7 +35,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers python
+.PHONY: help serve test check format train evaluate bench test-containers test-clients python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +75,9 @@ bench: $(BENCH) ## the service, its peers and the offline limit on this machine,
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
 
+test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Python and JavaScript, on the service (wants Node.js, npm and curl)
+	$(PY) -m pytest tests/clients $(ARGS)
+
 python:
 	@echo "$(PYTHON)"
 
@@ -80,6 +87,17 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Precis needs Python 3.11 or newer; $(PYTHON) is not. Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+.venv-clients/huggingface_hub-%/.installed: | $(VENV)/.created
+	@echo "installing huggingface_hub $* into .venv-clients, this once"
+	@rm -rf $(@D) && mkdir -p $(@D) && grep -v '^huggingface_hub==' constraints.txt > $(@D)/constraints.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-input --target $(@D) -c $(@D)/constraints.txt huggingface_hub==$*
+	@touch $@
+
+$(HF_JS):
+	@for tool in node npm curl; do command -v $$tool >/dev/null || { echo "$$tool is missing (Debian: apt-get install nodejs npm curl)" >&2; exit 1; }; done
+	cd tests/clients && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
 	@touch $@
 
 $(SERVE): | $(VENV)/.created

@@ -71,7 +71,9 @@ TextOrTexts = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
 Truncation = Literal["head", "error", "chunk"]
-HuggingFaceTruncation = Literal[Truncation, "do_not_truncate", "longest_first", "only_first", "only_second"]
+HuggingFaceTruncation = Literal[
+    "do_not_truncate", "longest_first", "only_first", "only_second", "head", "error", "chunk"
+]
 FinishReason = Literal["stop", "length", "given"]
 
 
@@ -281,7 +283,7 @@ class Summary(Answered):
 class HuggingFaceSummary(Answered):
     """A summary as Hugging Face's clients want it: one for each input, in an array."""
 
-    summary_text: str
+    summary_text: str = Field(description="The summary.")
 
 
 class BatchFailure(Answered):

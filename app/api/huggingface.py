@@ -32,7 +32,7 @@ TRUNCATIONS: dict[str, Truncation] = {
 }
 EXAMPLES = request_examples(text=HUGGING_FACE_REQUEST, texts=HUGGING_FACE_TEXTS)
 router = APIRouter(
-    route_class=BatchRoute, tags=["Hugging Face"], responses=errors(400, 404, 405, 413, 415, 422, 500, 503, 504)
+    route_class=BatchRoute, tags=["Summaries"], responses=errors(400, 404, 405, 413, 415, 422, 500, 503, 504)
 )
 
 
@@ -41,6 +41,7 @@ router = APIRouter(
     operation_id="hugging_face_summarization",
     summary="Summarize with the default model, for Hugging Face's clients",
     response_model=list[HuggingFaceSummary],
+    response_description="One summary for each input, in order.",
     openapi_extra=EXAMPLES,
 )
 async def summarize_with_default(body: HuggingFaceRequest, request: Request, service: ServiceDep) -> Response:
@@ -54,6 +55,7 @@ async def summarize_with_default(body: HuggingFaceRequest, request: Request, ser
     operation_id="hugging_face_summarization_with_model",
     summary="Summarize with one model, for Hugging Face's clients",
     response_model=list[HuggingFaceSummary],
+    response_description="One summary for each input, in order.",
     openapi_extra=EXAMPLES,
 )
 async def summarize_with_model(
