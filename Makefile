@@ -35,7 +35,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers test-clients python
+.PHONY: help serve test check format train evaluate bench test-containers test-clients test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -51,7 +51,7 @@ check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile tests/containers/*.Dockerfile
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
 
 format: $(DEV) ## rewrite the code as `make check` wants it
@@ -77,6 +77,10 @@ test-containers: ## build the image and run the compose file for real (CONTAINER
 
 test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Python and JavaScript, on the service (wants Node.js, npm and curl)
 	$(PY) -m pytest tests/clients $(ARGS)
+
+test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
+	cd monitoring/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml
 
 python:
 	@echo "$(PYTHON)"

@@ -1,8 +1,7 @@
 """The running batch step by step, without a thread."""
 
 from app.engine.batch import RunningBatch
-from app.engine.job import Job, Plan, Ticket
-from app.engine.observer import EngineObserver
+from app.engine.job import Plan, Task, Ticket
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
 from app.numerals import Numerals
@@ -10,14 +9,14 @@ from tests.engine.running import Clock
 from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel
 
 
-def job(model: FakeModel, text: str, beams: int = 2, length: int = 4) -> Job:
+def job(model: FakeModel, text: str, beams: int = 2, length: int = 4) -> Task:
     tokens = model.tokenize(text)
     request = SummaryRequest(text, DecodingOptions(beams, length, min_length=length))
-    return Ticket(Plan(request, tokens, (range(len(tokens.ids)),)), submitted=0.0).jobs[0]
+    return Ticket(Plan(request, tokens, (range(len(tokens.ids)),)), submitted=0.0).jobs[0].task
 
 
 def open_batch(model: FakeModel) -> RunningBatch:
-    return RunningBatch(model, Numerals(model.pieces), 8, EngineObserver(), Clock())
+    return RunningBatch(model, Numerals(model.pieces), 8, Clock())
 
 
 def test_rows_join_and_leave_between_steps() -> None:
@@ -25,9 +24,10 @@ def test_rows_join_and_leave_between_steps() -> None:
     batch = open_batch(model)
     short, long = job(model, "alpha", length=1), job(model, "bravo", length=3)
     batch.join([(short, [0, 1]), (long, [2, 3])])
-    assert batch.step() == []
-    ended = batch.step()
-    assert [who for who, _ in ended] == [short]
+    batch.step()
+    assert batch.report.outcomes == []
+    batch.step()
+    assert [who for who, _ in batch.report.outcomes] == [short.number]
     assert model.occupied == 2
     batch.join([(job(model, "charlie", beams=1), [0])])
     batch.step()
@@ -46,8 +46,10 @@ def test_what_cannot_be_encoded_or_gives_no_numbers_is_handed_back_without_an_ou
     model = FakeModel()
     batch = open_batch(model)
     good, mute, blind = job(model, "alpha"), job(model, UNENCODABLE), job(model, NOT_A_NUMBER)
-    assert batch.join([(good, [0, 1]), (mute, [2, 3]), (blind, [4, 5])]) == [(mute, None)]
-    assert batch.step() == [(blind, None)]
+    batch.join([(good, [0, 1]), (mute, [2, 3]), (blind, [4, 5])])
+    assert batch.take_report().outcomes == [(mute.number, None)]
+    batch.step()
+    assert batch.take_report().outcomes == [(blind.number, None)]
     assert model.occupied == 2
 
 
@@ -59,7 +61,7 @@ def test_rows_step_on_while_newcomers_are_encoded_beside_them() -> None:
     dropped = job(model, "charlie", beams=1)
     batch.join([(job(model, "bravo", beams=1), [1]), (dropped, [2])])
     batch.step()
-    batch.drop(dropped)
+    batch.drop(dropped.number)
     model.encodes_beside = False
     batch.step()
     assert [len(rows) for rows in model.steps] == [1, 2]
@@ -80,8 +82,9 @@ def test_a_job_is_dropped_at_most_once() -> None:
     batch = open_batch(model)
     dropped = job(model, "alpha")
     batch.join([(dropped, [3, 5])])
-    batch.drop(dropped)
-    batch.drop(dropped)
+    batch.drop(dropped.number)
+    batch.drop(dropped.number)
     assert model.occupied == 0
-    assert batch.step() == []
+    assert batch.idle
+    batch.step()
     assert model.steps == []
