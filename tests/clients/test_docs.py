@@ -60,6 +60,7 @@ BLOCKS = [
 ]
 ARTICLE, *EXAMPLES = BLOCKS
 PATIENT = [block for block in EXAMPLES if "Retry-After" in block.code]
+BUSY = Failure(503, "Overloaded", "overloaded", "the queue is full", headers={"Retry-After": "1000"})
 IN_PYTHON = [KINDS[f"huggingface_hub-{version}"] for version in VERSIONS]
 
 
@@ -96,13 +97,20 @@ def test_the_examples_that_wait_try_again_and_are_answered(block: Block, small: 
 
 @pytest.mark.parametrize("block", PATIENT, ids=lambda block: block.language)
 def test_the_examples_that_wait_ask_once_in_that_time(block: Block, folder: Path) -> None:
-    busy = Failure(503, "Overloaded", "overloaded", "the queue is full", headers={"Retry-After": "1000"})
-    with refusing(busy) as server, block.started(server.url, folder, kinds(block)[-1]) as process:
+    with refusing(BUSY) as server, block.started(server.url, folder, kinds(block)[-1]) as process:
         eventually(lambda: server.asked)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         process.kill()
         assert server.asked == 1
+
+
+def test_hf_js_by_itself_asks_again_at_once(folder: Path) -> None:
+    patient = next(block for block in PATIENT if block.language == "js")
+    impatient = Block("js", patient.code.replace("fetch: patient, ", ""), "")
+    with refusing(BUSY) as server, impatient.started(server.url, folder, KINDS["hf.js"]) as process:
+        eventually(lambda: server.asked > 10)
+        process.kill()
 
 
 def refused(service: Process) -> int:
