@@ -14,8 +14,11 @@ PINS := $(shell cat pyproject.toml constraints.txt app/models/kernels/*.[ch] | c
 SERVE := $(VENV)/.serve-$(PINS)
 TRAIN := $(VENV)/.train-$(PINS)
 TEST := $(VENV)/.test-$(PINS)
+BROWSER := $(VENV)/.browser-$(PINS)
 BENCH := $(VENV)/.bench-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
+
+AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 # Clients of others, each where no other version is; the versions stand in tests/clients/.
 HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/clients/huggingface_hub.txt)
@@ -35,7 +38,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers test-clients test-monitoring python
+.PHONY: help serve test check format train evaluate bench test-browser test-clients test-containers test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +74,9 @@ evaluate: $(TRAIN) ## scores, truth and attention of a checkpoint (DATA=rows.jso
 
 bench: $(BENCH) ## the service, its peers and the offline limit on this machine, in about 40 minutes (ARGS=--quick for a look)
 	$(PY) -m benchmarks peers $(ARGS)
+
+test-browser: $(BROWSER) $(AXE) ## try the page in Chromium (CHROMIUM=path names another one)
+	$(PY) -m pytest tests/browser $(ARGS)
 
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
@@ -112,6 +118,13 @@ $(TRAIN): | $(VENV)/.created
 
 $(TEST): | $(VENV)/.created
 	$(call INSTALL,.[test])
+
+$(BROWSER): | $(VENV)/.created
+	$(call INSTALL,.[browser])
+
+$(AXE): tests/browser/package.json
+	npm install --prefix tests/browser --silent --no-audit --no-fund --no-package-lock
+	@touch $@
 
 $(BENCH): | $(VENV)/.created
 	$(call INSTALL,.[bench])

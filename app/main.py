@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app import __version__
-from app.api import catalog, docs, huggingface, operations, summaries
+from app.api import catalog, docs, huggingface, operations, page, summaries
 from app.api.lag import watched
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION
@@ -63,6 +63,7 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         huggingface.router,
         operations.router,
         docs.router,
+        page.router,
     ):
         app.include_router(router)
     app.add_middleware(Envelope, service=service, tracing=tracing)

@@ -15,16 +15,8 @@ from app.config import Settings, variable
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 TARGETS = (
-    "serve",
-    "test",
-    "check",
-    "format",
-    "train",
-    "evaluate",
-    "bench",
-    "test-containers",
-    "test-clients",
-    "test-monitoring",
+    *("serve", "test", "check", "format", "train", "evaluate", "bench"),
+    *("test-browser", "test-clients", "test-containers", "test-monitoring"),
 )
 
 

@@ -191,7 +191,7 @@ class RunningBatch:
             self._note_first_token(one)
             if one.search.found:
                 over.append((one.task.number, self._decoded(one, one.search.found)))
-            elif one.task.tells and isinstance(one.search, GreedySearch):
+            if one.task.tells and isinstance(one.search, GreedySearch):
                 streamed.append((one.task.number, one.search.latest, rows.start))
         for number, _ in over:
             self.drop(number)

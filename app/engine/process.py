@@ -98,6 +98,7 @@ class ProcessLane(Lane):
         """
         self._digest = digest
         self._failures = 0
+        self._nudged = False  # since the last report
         ours, theirs = socket.socketpair()
         self._nudge, nudged = socket.socketpair()
         self._nudge.setblocking(False)
@@ -127,6 +128,7 @@ class ProcessLane(Lane):
             self._send(order)
         report = self._receive()
         assert isinstance(report, Report)
+        self._nudged = False
         return report
 
     def reset(self) -> None:
@@ -134,6 +136,9 @@ class ProcessLane(Lane):
         self._failures += 1
 
     def nudge(self) -> None:
+        if self._nudged:
+            return
+        self._nudged = True
         with suppress(OSError):  # it is dead, which its lane will notice, or has been nudged often enough
             self._nudge.send(b".")
 

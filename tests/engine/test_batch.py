@@ -6,12 +6,13 @@ from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
 from app.numerals import Numerals
 from tests.engine.running import Clock
-from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel
+from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel, distribution
 
 
-def job(model: FakeModel, text: str, beams: int = 2, length: int = 4) -> Task:
+def job(model: FakeModel, text: str, beams: int = 2, length: int = 4, *, tells: bool = False) -> Task:
     tokens = model.tokenize(text)
-    request = SummaryRequest(text, DecodingOptions(beams, length, min_length=length))
+    on_token = (lambda _: None) if tells else None
+    request = SummaryRequest(text, DecodingOptions(beams, length, min_length=length), on_token=on_token)
     return Ticket(Plan(request, tokens, (range(len(tokens.ids)),)), submitted=0.0).jobs[0].task
 
 
@@ -75,6 +76,37 @@ def test_newcomers_who_are_alone_are_waited_for() -> None:
     batch.join([(job(model, "alpha", beams=1), [0])])
     batch.step()
     assert [len(rows) for rows in model.steps] == [1]
+
+
+def test_each_token_is_told_in_its_own_step_to_whoever_asked() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    listened = job(model, "alpha bravo charlie delta echo foxtrot", beams=1, length=3, tells=True)
+    batch.join([(job(model, "golf"), [0, 1]), (listened, [2]), (job(model, "hotel", beams=1), [3])])
+    for count in (1, 2, 3, 4):
+        batch.step()
+        assert len(batch.report.written) == count
+    ((_, decoded),) = batch.report.outcomes
+    assert decoded
+    hypothesis = decoded.found.hypothesis
+    assert {number for number, *_ in batch.report.written} == {listened.number}
+    told = [written for _, written, _ in batch.report.written]
+    assert [written.token for written in told] == [*hypothesis.tokens, None]
+    assert [written.log_probability for written in told[:-1]] == [*hypothesis.log_probabilities]
+    assert [written.place for written in told] == [0, 1, 2, 3]
+    rows = [row for step in model.steps for row in step if row.source == listened.source]
+    for (_, _, sources), row in zip(batch.report.written, rows, strict=False):
+        weights = distribution(row)[1].tolist()
+        assert [weight for _, weight in sources] == sorted(weights, reverse=True)[:5]
+        assert all(weights[column] == weight for column, weight in sources)
+
+
+def test_a_beam_tells_no_tokens() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    batch.join([(job(model, "alpha", tells=True), [0, 1])])
+    batch.step()
+    assert batch.report.written == []
 
 
 def test_a_job_is_dropped_at_most_once() -> None:

@@ -1,7 +1,7 @@
 """Pieces are the summary, whatever its tokens are, in whatever order they are told."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -10,15 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.alignment import top
 from app.engine.assembly import join_pieces
+from app.engine.engine import Engine
 from app.engine.job import Plan
 from app.engine.pieces import Piece, Pieces
 from app.engine.request import SummaryRequest, WrittenToken
 from app.models.base import DecodingOptions, Span, Tokens
+from app.models.lstm.family import load
 from app.models.lstm.tokenizer import SPECIAL_TOKENS, Tokenizer
+from tests.engine.running import assert_same
 from tests.fakes import FakeModel
 from tests.texts import CORPUS, trained_tokenizer
 
+PATIENCE = 600.0  # seconds; a slow machine changes nothing
+NUMBERS = (
+    "Shares of 3,150 companies fell 12.5 percent in 2031, the most since 1987, and 15,000 people lost jobs.",
+    "国家统计局今天公布，二〇二三年全国粮食总产量13908.2亿斤，比上年增加177.6亿斤，增长1.3%，连续9年稳定在1.3万亿斤以上。",
+)
 STORE = Path(__file__).parents[2] / "model_store"
 SOURCE = Tokens("alpha bravo charlie", (1, 2, 3), (Span(0, 5), Span(6, 11), Span(12, 19)))
 
@@ -53,7 +62,8 @@ class Written:
         return self.ids[: self.kept[-1]] if self.kept else []
 
     def told(self, part: int) -> list[WrittenToken]:
-        every = enumerate(zip(self.ids, self.kept, strict=True))
+        """And that it is over."""
+        every = enumerate(zip([*self.ids, None], [*self.kept, len(self.summary)], strict=True))
         return [WrittenToken(part, place, token, -place / 8, (), kept) for place, (token, kept) in every]
 
 
@@ -98,7 +108,6 @@ def test_the_pieces_of_any_tokens_are_the_summary(story: tuple[Model, list[Writt
     model, parts, told = story
     pieces = pieces_of(model, len(parts))
     every: list[Piece] = [piece for token in told for piece in pieces.add(token)]
-    every += pieces.rest()
     summary, _ = join_pieces([model.detokenize(one.summary) for one in parts])
     assert "".join(piece.text for piece in every) == summary.text
     end = 0
@@ -107,7 +116,7 @@ def test_the_pieces_of_any_tokens_are_the_summary(story: tuple[Model, list[Writt
         assert piece.text == summary.text[piece.start : piece.end]
         end = piece.end
     assert [piece.log_probability for piece in every] == [
-        token.log_probability for part, one in enumerate(parts) for token in one.told(part)
+        token.log_probability for part, one in enumerate(parts) for token in one.told(part) if token.token is not None
     ]
 
 
@@ -115,7 +124,15 @@ def test_the_pieces_of_any_tokens_are_the_summary(story: tuple[Model, list[Writt
 def test_each_token_of_the_first_part_is_told_at_once(case: tuple[Model, Written]) -> None:
     model, one = case
     pieces = pieces_of(model, 2)
-    assert [len(list(pieces.add(token))) for token in one.told(0)] == [1] * len(one.ids)
+    assert [len(list(pieces.add(token))) for token in one.told(0)] == [1] * len(one.ids) + [0]
+
+
+def test_a_part_is_told_as_soon_as_those_before_it_are_over() -> None:
+    model = FakeModel()
+    pieces = Pieces(model, Plan(SummaryRequest("", DecodingOptions()), SOURCE, (range(1), range(1, 2), range(2, 3))))
+    first, second, third = (Written([id], [1]).told(part) for part, id in enumerate((7, 8, 9)))
+    told = [[piece.text for piece in pieces.add(token)] for token in (second[0], *third, first[0], first[1], second[1])]
+    assert told == [[], [], [], ["bravo"], [" charlie"], [" delta"]]
 
 
 def test_bytes_of_a_character_and_white_space_wait_for_what_follows() -> None:
@@ -137,10 +154,37 @@ def test_what_may_be_taken_off_waits() -> None:
     assert told == ["a", *[""] * (len(ids) - 2), " 漢"]
 
 
-@pytest.mark.parametrize("parts", [(range(3),), (range(1), range(1, 3))])
-def test_sources_are_spans_of_the_whole_text(parts: tuple[range, ...]) -> None:
-    pieces = Pieces(FakeModel(), Plan(SummaryRequest(SOURCE.text, DecodingOptions()), SOURCE, parts))
-    last = parts[-1]
-    list(pieces.add(WrittenToken(len(parts) - 1, 0, 9, -0.5, ((2 - last.start, 0.75), (0, 0.25)), 1)))
-    (piece,) = [*pieces.rest()] if len(parts) > 1 else [*pieces.add(WrittenToken(0, 1, 9, -0.5, ((2, 1.0),), 2))]
-    assert piece.sources[0][0] == Span(12, 19)
+def test_sources_are_spans_of_the_whole_text() -> None:
+    pieces = Pieces(FakeModel(), Plan(SummaryRequest(SOURCE.text, DecodingOptions()), SOURCE, (range(1), range(1, 3))))
+    list(pieces.add(WrittenToken(0, 0, None, 0.0, (), 0)))
+    (piece,) = pieces.add(WrittenToken(1, 0, 9, -0.5, ((1, 0.75), (0, 0.25)), 1))
+    assert piece.sources == ((Span(12, 19), 0.75), (Span(6, 11), 0.25))
+
+
+@pytest.mark.parametrize("name", ["news-en", "news-zh"])
+def test_what_a_checkpoint_writes_is_streamed_token_by_token(name: str) -> None:
+    model = load(STORE / name, device="cpu", precision="auto")
+    options = replace(model.info.defaults, num_beams=1)
+    texts = [*CORPUS, "".join(CORPUS), *NUMBERS]
+    with Engine(model, max_rows=64, max_queue=2 * len(texts), threads=2) as engine:
+        told: list[list[WrittenToken]] = [[] for _ in texts]
+        requests = [SummaryRequest(text, options, attention=True, timeout=PATIENCE) for text in texts]
+        streams = [
+            engine.stream(replace(request, on_token=own.append)) for request, own in zip(requests, told, strict=True)
+        ]
+        summaries = [future.result(PATIENCE) for future in engine.submit(requests)]
+        streamed = [future.result(PATIENCE) for future, _ in streams]
+    for summary, same, (_, pieces), tokens in zip(summaries, streamed, streams, told, strict=True):
+        assert_same(same, summary)
+        assert summary.attention is not None
+        every = [piece for token in tokens for piece in pieces.add(token)]
+        assert "".join(piece.text for piece in every) == summary.text
+        count = summary.summary_tokens
+        probabilities = summary.attention.log_probabilities.tolist()
+        assert [piece.log_probability for piece in every][:count] == probabilities
+        largest = top(summary.attention.weights, 5)
+        spans = summary.attention.source.spans
+        assert [[weight for _, weight in piece.sources] for piece in every][:count] == [
+            [weight for _, weight in row if weight > 0] for row in largest
+        ]
+        assert all({span for span, _ in piece.sources} <= set(spans) for piece in every)
