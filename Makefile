@@ -20,6 +20,10 @@ DEV := $(VENV)/.dev-$(PINS)
 
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
+# Clients of others, each where no other version is; the versions stand in tests/clients/.
+HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/clients/huggingface_hub.txt)
+HF_JS := tests/clients/node_modules/.installed-$(shell cksum < tests/clients/package.json | cut -d" " -f1)
+
 # Threads that spin while they wait starve the other work of the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -34,7 +38,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-browser test-containers test-monitoring python
+.PHONY: help serve test check format train evaluate bench test-browser test-clients test-containers test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +81,9 @@ test-browser: $(BROWSER) $(AXE) ## try the page in Chromium (CHROMIUM=path names
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
 
+test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Python and JavaScript, on the service (wants Node.js, npm and curl)
+	$(PY) -m pytest tests/clients $(ARGS)
+
 test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
 	cd monitoring/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml
@@ -90,6 +97,17 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Precis needs Python 3.11 or newer; $(PYTHON) is not. Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+.venv-clients/huggingface_hub-%/.installed: | $(VENV)/.created
+	@echo "installing huggingface_hub $* into .venv-clients, this once"
+	@rm -rf $(@D) && mkdir -p $(@D) && grep -v '^huggingface_hub==' constraints.txt > $(@D)/constraints.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-input --target $(@D) -c $(@D)/constraints.txt huggingface_hub==$*
+	@touch $@
+
+$(HF_JS):
+	@for tool in node npm curl; do command -v $$tool >/dev/null || { echo "$$tool is missing (Debian: apt-get install nodejs npm curl)" >&2; exit 1; }; done
+	cd tests/clients && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
 	@touch $@
 
 $(SERVE): | $(VENV)/.created

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app import __version__
-from app.api import catalog, docs, operations, page, summaries
+from app.api import catalog, docs, huggingface, operations, page, summaries
 from app.api.lag import watched
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION
@@ -60,6 +60,7 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         summaries.router,
         summaries.batch_router,
         catalog.router,
+        huggingface.router,
         operations.router,
         docs.router,
         page.router,

@@ -13,6 +13,7 @@ from pydantic import (
     FailFast,
     Field,
     PlainValidator,
+    TypeAdapter,
     WithJsonSchema,
     field_validator,
 )
@@ -45,6 +46,14 @@ def _not_streamed(stream: bool) -> bool:
     return stream
 
 
+def _text_or_texts(value: object) -> str | list[str]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return _ANY_TEXTS.validate_python(value)
+    raise PydanticCustomError("text_or_texts_type", "must be a string or an array of strings")
+
+
 def _string(value: object) -> str:
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "must be a string")
@@ -54,7 +63,17 @@ def _string(value: object) -> str:
 Text = Annotated[str, AfterValidator(_readable), WithJsonSchema({"type": "string", "minLength": 1})]
 # A text of a batch may be wrong in its own place, so that only its type is checked here.
 AnyText = Annotated[str, PlainValidator(_string), WithJsonSchema({"type": "string"})]
+AnyTexts = Annotated[list[AnyText], FailFast(), Field(min_length=1)]
+_ANY_TEXTS: TypeAdapter[list[str]] = TypeAdapter(AnyTexts)
+TextOrTexts = Annotated[
+    str | list[str],
+    PlainValidator(_text_or_texts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 Truncation = Literal["head", "error", "chunk"]
+HuggingFaceTruncation = Literal[
+    "do_not_truncate", "longest_first", "only_first", "only_second", "head", "error", "chunk"
+]
 FinishReason = Literal["stop", "length", "given"]
 
 
@@ -113,9 +132,7 @@ class BatchRequest(Options):
     stream: Annotated[bool, AfterValidator(_not_streamed), WithJsonSchema({"type": "boolean", "const": False})] = Field(
         False, description="A batch is not streamed: only `false`."
     )
-    texts: Annotated[list[AnyText], FailFast()] = Field(
-        min_length=1, description="The texts to summarize. One that is wrong is an error in its own place."
-    )
+    texts: AnyTexts = Field(description="The texts to summarize. One that is wrong is an error in its own place.")
 
 
 class AttentionRequest(Options):
@@ -138,6 +155,35 @@ class AttentionRequest(Options):
         if summary is not None and info.data.get("truncation") == "chunk":
             raise PydanticCustomError("chunk", "a given summary cannot be used with truncation 'chunk'")
         return summary
+
+
+class HuggingFaceGenerateParameters(Parameters):
+    """Those of Hugging Face's `generate` that are known here; any other is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class HuggingFaceParameters(HuggingFaceGenerateParameters):
+    """Parameters of Hugging Face's summarization task. The model's own may stand here or in `generate_parameters`,
+    which wins. `clean_up_tokenization_spaces` and all that is not known are ignored."""
+
+    truncation: HuggingFaceTruncation | None = Field(
+        None,
+        description="`do_not_truncate` is `error`; `longest_first`, `only_first` and `only_second` are `head`, as is "
+        "nothing. `head`, `error` and `chunk` are those of `/summarize`.",
+    )
+    generate_parameters: HuggingFaceGenerateParameters | None = Field(
+        None, description="How the summary is searched for."
+    )
+
+
+class HuggingFaceRequest(Sent):
+    """Hugging Face's summarization task: one text or several. Fields that are not known are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    inputs: TextOrTexts = Field(description="The text to summarize, or several.")
+    parameters: HuggingFaceParameters | None = Field(None, description="How they are summarized.")
 
 
 class Answered(BaseModel):
@@ -230,6 +276,12 @@ class Summary(Answered):
     usage: Usage
     timing: Timing
     parts: list[Part] | None = Field(None, description="Only with `truncation: chunk`.")
+
+
+class HuggingFaceSummary(Answered):
+    """A summary as Hugging Face's clients want it: one for each input, in an array."""
+
+    summary_text: str = Field(description="The summary.")
 
 
 class WeightedRange(Range):

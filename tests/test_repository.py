@@ -1,5 +1,6 @@
 """Facts about the files around the code: pins, targets, contracts and containers."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 TARGETS = (
     *("serve", "test", "check", "format", "train", "evaluate", "bench"),
-    *("test-browser", "test-containers", "test-monitoring"),
+    *("test-browser", "test-clients", "test-containers", "test-monitoring"),
 )
 
 
@@ -66,6 +67,12 @@ def test_everything_the_project_asks_for_is_pinned() -> None:
     assert [requirement for requirement in requirements() if normalized(requirement) not in pins()] == []
 
 
+def test_the_clients_of_others_are_exact_versions() -> None:
+    versions = read("tests/clients/huggingface_hub.txt").split()
+    versions += json.loads(read("tests/clients/package.json"))["dependencies"].values()
+    assert [version for version in versions if not re.fullmatch(r"\d+\.\d+\.\d+", version, re.ASCII)] == []
+
+
 def test_the_build_backend_is_the_pinned_one() -> None:
     assert PROJECT["build-system"]["requires"] == [pins()["setuptools"]]
 
@@ -112,7 +119,7 @@ def test_the_data_that_make_takes_by_itself_are_in_the_project() -> None:
     assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("target", ["check", "test", "test-containers", "test-monitoring"])
+@pytest.mark.parametrize("target", ["check", "test", "test-containers", "test-clients", "test-monitoring"])
 def test_ci_runs_the_same_targets_as_everybody(target: str) -> None:
     assert re.search(rf"^ *make {target}\b", read(".ci/run"), re.MULTILINE)
 
