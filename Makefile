@@ -20,9 +20,9 @@ DEV := $(VENV)/.dev-$(PINS)
 
 AXE := tests/browser/node_modules/axe-core/axe.min.js
 
-# Clients of others, each where no other version is; the versions stand in tests/clients/.
-HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/clients/huggingface_hub.txt)
-HF_JS := tests/clients/node_modules/.installed-$(shell cksum < tests/clients/package.json | cut -d" " -f1)
+# Clients of others, each where no other version is; the versions stand in tests/huggingface/.
+HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/huggingface/huggingface_hub.txt)
+HF_JS := tests/huggingface/node_modules/.installed-$(shell cksum < tests/huggingface/package.json | cut -d" " -f1)
 
 # Threads that spin while they wait starve the other work of the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -82,7 +82,7 @@ test-containers: ## build the image and run the compose file for real (CONTAINER
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
 
 test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Python and JavaScript, on the service (wants Node.js, npm and curl)
-	$(PY) -m pytest tests/clients $(ARGS)
+	$(PY) -m pytest tests/huggingface $(ARGS)
 
 test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
@@ -107,7 +107,7 @@ $(VENV)/.created:
 
 $(HF_JS):
 	@for tool in node npm curl; do command -v $$tool >/dev/null || { echo "$$tool is missing (Debian: apt-get install nodejs npm curl)" >&2; exit 1; }; done
-	cd tests/clients && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
+	cd tests/huggingface && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
 	@touch $@
 
 $(SERVE): | $(VENV)/.created

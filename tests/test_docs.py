@@ -53,19 +53,35 @@ def test_the_readme_lists_every_endpoint_and_no_other(readme: Path) -> None:
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_the_readmes_requests_get_the_readmes_answers_from_the_shipped_checkpoints(readme: Path) -> None:
     text = read(readme)
-    bodies = re.findall(r"/summarize -H 'Content-Type: application/json' -d '(\{.*?\})'", text)
+    *bodies, streamed = re.findall(r"/summarize -H 'Content-Type: application/json' -d '(\{.*?\})'", text)
     shown_answers = re.findall(r"```json\n(\{.*?\})\n```", text, flags=re.S)
+    (shown_events,) = re.findall(r"```text\n(event: token\n.*?)\n```", text, flags=re.S)
     assert len(bodies) == len(shown_answers) == 2
     settings = Settings(model_store=ROOT / "model_store")
     models = [load(settings.model_store, name) for name in (settings.model, "news-zh")]
     with TestClient(create_app(settings, models=models)) as client:
         answers = [client.post("/summarize", json=json.loads(body)).json() for body in bodies]
+        events = client.post("/summarize", json=json.loads(streamed)).text
     for answer, expected in zip(answers, map(json.loads, shown_answers), strict=True):
         assert answer.keys() == expected.keys()
         for name in ("model", "summary", "finish_reason", "source", "usage"):
             assert answer[name] == expected[name]
         # The precision is the fastest that the processor has: another one's last digits are others.
         assert answer["score"] == pytest.approx(expected["score"], abs=0.02)
+    pieces = re.findall(r'"text":"[^"]*","start":\d+,"end":\d+|"summary":"[^"]*"|^event: .*', shown_events, flags=re.M)
+    assert len(pieces) == 2 * 2 + 2 + 1, "two tokens, a summary, the end"
+    assert all(piece in events for piece in pieces)
+
+
+PAGES = ("python-client.md", "clients.md", "command-line.md")
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_what_the_readme_shows_of_clients_stands_on_a_page_whose_code_is_run(readme: Path) -> None:
+    pages = "".join(read(ROOT / "docs" / name) for name in PAGES)
+    blocks = re.findall(r"```(?:python|console)\n(.*?)```", read(readme), flags=re.S)
+    assert len(blocks) == len(PAGES)
+    assert [block for block in blocks if block.strip() not in pages] == []
 
 
 @pytest.mark.parametrize("document", ATTENTION, ids=lambda path: path.name)

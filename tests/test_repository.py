@@ -68,8 +68,8 @@ def test_everything_the_project_asks_for_is_pinned() -> None:
 
 
 def test_the_clients_of_others_are_exact_versions() -> None:
-    versions = read("tests/clients/huggingface_hub.txt").split()
-    versions += json.loads(read("tests/clients/package.json"))["dependencies"].values()
+    versions = read("tests/huggingface/huggingface_hub.txt").split()
+    versions += json.loads(read("tests/huggingface/package.json"))["dependencies"].values()
     assert [version for version in versions if not re.fullmatch(r"\d+\.\d+\.\d+", version, re.ASCII)] == []
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face's summarization task on the fake model; tests/clients/ has the real clients."""
+"""Hugging Face's summarization task on the fake model; tests/huggingface/ has the real clients."""
 
 import asyncio
 import json

@@ -11,9 +11,9 @@ import pytest
 
 from app.api.problems import Failure
 from tests.api.waiting import PATIENCE, eventually
-from tests.clients.conftest import HERE, KINDS, ROOT, VERSIONS, Kind
-from tests.clients.refusing import refusing
-from tests.clients.test_clients import full
+from tests.huggingface.conftest import HERE, KINDS, ROOT, VERSIONS, Kind
+from tests.huggingface.refusing import refusing
+from tests.huggingface.test_clients import full
 from tests.test_server import Process
 
 ADDRESS = "http://127.0.0.1:8000"

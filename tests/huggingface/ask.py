@@ -1,5 +1,5 @@
 """Asks with huggingface_hub, of whichever version is on the path: a call on each line of input, its answer on a line of
-output, in JSON. tests/clients/conftest.py runs it, in a process of its own."""
+output, in JSON. tests/huggingface/conftest.py runs it, in a process of its own."""
 
 import asyncio
 import json

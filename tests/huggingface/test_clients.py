@@ -11,8 +11,8 @@ import pytest
 from app.api.problems import Failure
 from app.examples import SECOND_TEXT, TEXT
 from tests.api.waiting import PATIENCE, eventually
-from tests.clients.conftest import NODE, VERSIONS, Client, hub
-from tests.clients.refusing import REQUEST_ID, refusing
+from tests.huggingface.conftest import NODE, VERSIONS, Client, hub
+from tests.huggingface.refusing import REQUEST_ID, refusing
 from tests.test_server import Process
 
 NEWS = (
