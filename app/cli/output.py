@@ -9,6 +9,7 @@ from app.errors import FieldError, PrecisError, RequestError
 from app.schemas import FieldProblem, Problem
 
 # Where a request is wrong is told by JSON pointers; here it is a text or an option.
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 PLACES = {"/text": "the text", "/summary": "--summary"}
 
 
@@ -29,11 +30,12 @@ def told(error: PrecisError) -> str:
 
 
 def harmless(text: str) -> str:
-    """Without control characters, directions of writing and halves of characters that only a file's name can hold."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in {"Cc", "Cs"} else character
-        for character in text
-    )
+    """One line: without control characters, turns of the direction of writing, and bytes of a name that are no text."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(character) else character for character in text)
+
+
+def _steers(character: str) -> bool:
+    return character in TURNS or unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
 
 
 def _wrong_fields(error: PrecisError) -> Sequence[FieldError | FieldProblem]:
