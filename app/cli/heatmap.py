@@ -80,8 +80,8 @@ def _lines(view: View, width: int) -> Iterator[Text]:
 
 def _words(view: View) -> Iterator[tuple[str, float]]:
     """Pieces that stay together, with their share of the largest coverage; the end of a line is one of its own."""
-    most = max(view.coverage, default=0.0) or 1.0
+    shares = view.shares
     for place in view.places:
-        share = 0.0 if place.column is None else view.coverage[place.column] / most
+        share = 0.0 if place.column is None else shares[place.column]
         for piece in re.split("(\n)", place.text):
             yield (piece if piece == "\n" else harmless(piece)), share

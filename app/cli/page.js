@@ -1,8 +1,7 @@
 "use strict";
-const { weights, coverage } = JSON.parse(document.getElementById("numbers").textContent);
+const { weights, shares } = JSON.parse(document.getElementById("numbers").textContent);
 const rows = [...document.querySelectorAll("[data-row]")];
 const columns = [...document.querySelectorAll("[data-column]")];
-const most = Math.max(...coverage);
 
 function shade(elements, shareOf) {
   for (const element of elements) {
@@ -11,7 +10,7 @@ function shade(elements, shareOf) {
 }
 
 function rest() {
-  shade(columns, (place) => coverage[place.dataset.column] / most);
+  shade(columns, (place) => shares[place.dataset.column]);
   for (const word of rows) word.className = "";
 }
 

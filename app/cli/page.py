@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -19,7 +19,8 @@ SHADES = 9  # besides none: classes w0 to w9 of the style
 def page(view: View, response: AttentionResponse) -> str:
     """The words of summary and text; each lights up what belongs to it in the other."""
     template, style, script = map(_read, ("page.html", "page.css", "page.js"))
-    numbers = json.dumps({"weights": view.weights, "coverage": view.coverage})
+    shares = view.shares
+    numbers = json.dumps({"weights": view.weights, "shares": shares})
     return Template(template).substitute(
         policy=f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}",
         style=style,
@@ -27,7 +28,7 @@ def page(view: View, response: AttentionResponse) -> str:
         numbers=numbers,
         summary="".join(_summary(view, response.summary)),
         title=escape(response.summary),
-        text="".join(_place(place, view) for place in view.places),
+        text="".join(_place(place, shares) for place in view.places),
         unread=f"<del>{escape(view.unread)}</del>" if view.unread else "",
         rows="\n".join(_row(view, number) for number in range(len(view.rows))),
         model=escape(f"{response.model.name}, {response.model.digest}"),
@@ -52,11 +53,10 @@ def _summary(view: View, summary: str) -> Iterator[str]:
         reached = item.end
 
 
-def _place(place: Place, view: View) -> str:
+def _place(place: Place, shares: Sequence[float]) -> str:
     if place.column is None:
         return escape(place.text)
-    share = view.coverage[place.column] / max(view.coverage)
-    return f'<span data-column="{place.column}" class="w{_shade(share)}">{escape(place.text)}</span>'
+    return f'<span data-column="{place.column}" class="w{_shade(shares[place.column])}">{escape(place.text)}</span>'
 
 
 def _row(view: View, number: int) -> str:

@@ -25,6 +25,8 @@ def draw(view: View, path: Path) -> None:
     columns, rows = view.columns, view.rows
     if len(columns) > MOST_COLUMNS:
         raise PrecisError(f"a picture of {len(columns)} columns could not be read: try --html, or a shorter text")
+    if not columns or not rows:
+        raise PrecisError("the summary is empty: there is nothing to draw")
     figure = Figure(figsize=(1.5 + COLUMN * len(columns), 1.8 + ROW * len(rows)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(view.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")

@@ -27,6 +27,12 @@ class View:
     unread: str  # what was cut off
 
     @property
+    def shares(self) -> tuple[float, ...]:
+        """Coverage in parts of the largest."""
+        most = max(self.coverage, default=0.0) or 1.0
+        return tuple(each / most for each in self.coverage)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         return tuple(place.text for place in self.places if place.column is not None)
 

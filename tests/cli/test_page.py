@@ -89,6 +89,10 @@ def test_nothing_is_loaded_and_only_its_own_script_and_style_may_run() -> None:
     assert policy == f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
 
 
+def test_an_empty_summary_has_a_page_too() -> None:
+    assert re.findall(r'data-column="\d+" class="w(\d)"', written(TEXT, SPANS, [])) == ["0"] * 5
+
+
 def test_the_numbers_are_those_of_the_view() -> None:
     (numbers,) = re.findall(r'id="numbers">(.*?)</script>', written(TEXT, SPANS, ROWS))
     assert json.loads(numbers)["weights"] == ROWS

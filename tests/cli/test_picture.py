@@ -38,6 +38,11 @@ def test_a_text_too_long_for_a_picture_is_refused(tmp_path: Path) -> None:
         draw(view(text, response(text, spans, [[0.0] * len(spans)])), tmp_path / "a.png")
 
 
+def test_an_empty_summary_has_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(PrecisError, match="empty"):
+        draw(view("a", response("a", [(0, 1)], [])), tmp_path / "a.png")
+
+
 def test_without_matplotlib_it_says_what_to_install_before_any_work(
     precis: Precis, texts: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
