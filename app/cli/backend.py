@@ -1,5 +1,6 @@
 """Who does the work: an engine of our own, or a running service. Both answer with the same objects."""
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ def open_backend(where: Where) -> AbstractContextManager[Backend]:
     local = {"model_store": where.model_store, "device": where.device, "precision": where.precision}
     chosen = {name: value for name, value in local.items() if value is not None}
     if where.url is None:
+        # Threads that spin while they wait starve the other work of the machine. Read once, when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from app.cli.local import Local
 
         return Local(load_settings(**chosen, **({"model": where.model} if where.model else {})))

@@ -1,5 +1,6 @@
 """`precis`: the commands, and how every one of them ends."""
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -31,14 +32,14 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             answer = super().invoke(ctx)
-            sys.stdout.flush()  # here, where a closed pipe is expected
+            print(end="", flush=True)  # here, where a closed pipe is expected
         except PrecisError as error:
             complain(error)
             raise typer.Exit(WRONG_USE if isinstance(error, ConfigurationError) else 1) from error
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise  # whoever reads has enough: typer ends quietly
-            say(f"{error.filename}: {error.strerror}")
+            say(f"{error.filename or 'standard output'}: {error.strerror}")
             raise typer.Exit(1) from error
         return answer
 
@@ -75,4 +76,6 @@ def _options(
 
 def main() -> None:
     """The script `precis`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # on a terminal that has not all characters
     app(prog_name="precis")

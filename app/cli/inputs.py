@@ -1,6 +1,7 @@
 """Texts to work on: whole files, or their lines. One that cannot be read is told in its own place; others go on."""
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -41,6 +42,8 @@ def read(files: Sequence[str], *, lines: bool, field: str | None = None) -> Iter
 def _opened(file: str) -> contextlib.AbstractContextManager[BinaryIO]:
     if file != STANDARD_INPUT:
         return Path(file).open("rb")
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     if sys.stdin.isatty():
         print("precis: reading standard input; end it with Ctrl-D", file=sys.stderr)
     return contextlib.nullcontext(sys.stdin.buffer)

@@ -1,9 +1,11 @@
 """The work done here: a checkpoint is loaded once, and its engine kept full."""
 
+import logging
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import cached_property
 from math import inf
 from typing import Self
@@ -14,11 +16,12 @@ from app.api.requests import check_text, decoding_options
 from app.api.responses import attention_json, model_json, summary_json
 from app.api.service import Service
 from app.cli.backend import Answer
+from app.cli.output import complain
 from app.config import Settings
 from app.engine.engine import Engine
 from app.engine.request import Summary as Written
 from app.engine.request import SummaryRequest
-from app.errors import OverloadedError, PrecisError, RequestError
+from app.errors import CheckpointError, OverloadedError, PrecisError, RequestError
 from app.main import build_engine
 from app.metrics import Metrics
 from app.models import registry
@@ -34,13 +37,15 @@ class Local:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._started = ExitStack()
+        # The engine logs how a text made the model fail; people are told that it did.
+        logging.getLogger("app").addHandler(logging.NullHandler())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        if "_engine" in self.__dict__:
-            self._engine.drain(grace=0.0)
+        self._started.close()
 
     def summarize_all(self, texts: Iterable[str], options: Options) -> Iterator[Answer]:
         waiting: Waiting = deque()
@@ -63,8 +68,16 @@ class Local:
         return AttentionResponse.model_validate_json(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def models(self) -> ModelList:
-        store = self._settings.model_store
-        return ModelList(default=self._settings.model, models=[self.model(name) for name in registry.available(store)])
+        """A checkpoint that is broken is told and left out, as the service does it."""
+        models = []
+        for name in registry.available(self._settings.model_store):
+            try:
+                models.append(self.model(name))
+            except CheckpointError as error:
+                complain(error, name)
+        if not models:
+            raise CheckpointError(f"no checkpoint in {self._settings.model_store}")
+        return ModelList(default=self._settings.model, models=models)
 
     def model(self, name: str) -> Model:
         return Model.model_validate_json(orjson.dumps(model_json(self._load(name).info)))
@@ -72,8 +85,7 @@ class Local:
     @cached_property
     def _engine(self) -> Engine:
         engine = build_engine(self._load(self._settings.model), Service(self._settings, Metrics()))
-        engine.start()
-        return engine
+        return self._started.enter_context(engine)
 
     def _load(self, name: str) -> Seq2SeqModel:
         settings = self._settings

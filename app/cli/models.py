@@ -52,7 +52,7 @@ def show(
     precision: Precision = None,
 ) -> None:
     """Show a model: limits, default parameters, digest, and its card."""
-    with open_backend(Where(url, name, model_store, device, precision)) as backend:
+    with open_backend(Where(url, None, model_store, device, precision)) as backend:
         model = backend.model(name)
     if json:
         print(model.model_dump_json())

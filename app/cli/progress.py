@@ -8,7 +8,7 @@ from contextlib import contextmanager
 @contextmanager
 def progress(total: int | None) -> Iterator[Callable[[], object]]:
     """What is to be called after each text. total: of the texts; None when nobody knows."""
-    if total == 1 or not sys.stderr.isatty():
+    if total == 1 or sys.stderr is None or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console

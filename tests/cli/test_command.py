@@ -116,6 +116,32 @@ def test_an_interrupt_ends_it_at_once_and_quietly(here: bool, environment: dict[
     assert (status, errors) == (130, "")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_streams_that_are_closed_are_no_reason_to_fail_without_a_word(closed: str, environment: dict[str, str]) -> None:
+    command = f'"{sys.executable}" -m app.cli summarize --lines {closed}'
+    shell = subprocess.Popen(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    status, output, errors = finished(shell, b"The council approved a bridge.\nThe mayor spoke.\n")
+    assert status == (closed == "<&-")
+    assert len(output.splitlines()) == (2 if closed == "2>&-" else closed == "<&-")
+    assert errors == ("precis: -: cannot be read: Bad file descriptor\n" if closed == "<&-" else "")
+
+
+def test_characters_that_the_output_has_not_are_written_as_escapes(
+    environment: dict[str, str], texts: list[Path]
+) -> None:
+    ascii_only = {**environment, "PYTHONIOENCODING": "ascii"}
+    status, output, errors = finished(start("attention", texts[0], environment=ascii_only))
+    assert (status, errors) == (0, "")
+    assert "\\u25" in output
+
+
 def test_streams_that_are_no_terminal_get_no_progress_and_no_colour(
     environment: dict[str, str], texts: list[Path]
 ) -> None:

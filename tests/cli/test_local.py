@@ -1,5 +1,6 @@
 """The engine of one's own: full, in order, and with every failure in its place."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,16 @@ def test_a_text_that_could_never_wait_is_refused_alone() -> None:
 
 
 @pytest.mark.usefixtures("model")
-def test_what_is_wrong_with_a_text_stands_in_its_place() -> None:
+def test_what_is_wrong_with_a_text_stands_in_its_place_and_nowhere_else(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (None, "app"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
     with Local(Settings(max_characters=100)) as backend:
         answers = list(backend.summarize_all(["alpha", "", f"alpha {UNSTEPPABLE}", "x" * 101, "bravo"], OPTIONS))
     assert [isinstance(answer, PrecisError) for answer in answers] == [False, True, True, True, False]
     assert isinstance(answers[2], ModelFailedError)
+    assert capfd.readouterr().err == ""  # whoever asked tells it
 
 
 @pytest.mark.usefixtures("model")

@@ -81,6 +81,15 @@ def test_a_file_that_is_listed_but_cannot_be_used_is_named(precis: Precis, copie
     assert result.stderr.count("\n") == 1
 
 
-def test_a_store_without_checkpoints_is_not_ok(precis: Precis, tmp_path: Path) -> None:
-    result = precis("models", "verify", "--model-store", tmp_path)
+def test_a_broken_checkpoint_is_told_and_left_out_of_the_list(precis: Precis, copied: Path) -> None:
+    damage(copied / "one" / "model.safetensors")
+    result = precis("models", "list", "--model-store", copied)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"precis: one: {copied}/one/model.safetensors: sha256 is ")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["name", "two"]
+
+
+@pytest.mark.parametrize("command", ["list", "verify"])
+def test_a_store_without_checkpoints_is_not_ok(precis: Precis, tmp_path: Path, command: str) -> None:
+    result = precis("models", command, "--model-store", tmp_path)
     assert (result.exit_code, result.stderr) == (1, f"precis: no checkpoint in {tmp_path}\n")
