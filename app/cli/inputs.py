@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from app.cli.output import say
 from app.errors import InputError
 
 STANDARD_INPUT = "-"
@@ -45,7 +46,7 @@ def _opened(file: str) -> contextlib.AbstractContextManager[BinaryIO]:
     if sys.stdin is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     if sys.stdin.isatty():
-        print("precis: reading standard input; end it with Ctrl-D", file=sys.stderr)
+        say("reading standard input; end it with Ctrl-D")
     return contextlib.nullcontext(sys.stdin.buffer)
 
 

@@ -1,9 +1,9 @@
 """Attention as it is looked at: one column for each place of the text, where several tokens may stand."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.schemas import AttentionResponse, SummaryItem
+from app.schemas import AttentionResponse, SourceItem, SummaryItem
 
 LEAST = 0.005  # of a weight that is worth a word
 
@@ -18,7 +18,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`text` in pieces that together are all of it; weights: (rows, columns); coverage: (columns,)."""
+    """`places` together are all of the text that was used; weights: (rows, columns); coverage: (columns,)."""
 
     places: tuple[Place, ...]
     rows: tuple[SummaryItem, ...]
@@ -27,30 +27,26 @@ class View:
     unread: str  # what was cut off
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(place.text for place in self.places if place.column is not None)
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """Coverage in parts of the largest."""
         most = max(self.coverage, default=0.0) or 1.0
         return tuple(each / most for each in self.coverage)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(place.text for place in self.places if place.column is not None)
-
 
 def view(text: str, response: AttentionResponse) -> View:
-    """Tokens of the same characters are one column; those without characters, and rows without, are none."""
-    attention = response.attention
-    numbers: dict[tuple[int, int], list[int]] = {}
-    for number, item in enumerate(attention.source_tokens):
-        numbers.setdefault((item.start, item.end), []).append(number)
-    spans = {span: members for span, members in sorted(numbers.items()) if span[0] < span[1]}
-    end = response.source.used_characters
+    """Tokens that share a character are one column; those without characters are none."""
+    attention, used = response.attention, response.source.used_characters
+    columns = _columns(attention.source_tokens)
     return View(
-        _places(text[:end], list(spans)),
+        tuple(_places(text[:used], columns)),
         tuple(attention.summary_tokens),
-        tuple(_merged(row, spans.values()) for row in attention.weights or ()),
-        _merged(attention.coverage, spans.values()),
-        text[end:],
+        tuple(_merged(row, columns) for row in attention.weights or ()),
+        _merged(attention.coverage, columns),
+        text[used:],
     )
 
 
@@ -60,17 +56,31 @@ def strongest(weights: Sequence[float], count: int) -> list[int]:
     return [column for column in order[:count] if weights[column] >= LEAST]
 
 
-def _merged(values: Sequence[float], groups: Iterable[list[int]]) -> tuple[float, ...]:
-    return tuple(sum(values[number] for number in group) for group in groups)
+def _columns(tokens: Sequence[SourceItem]) -> list[list[tuple[int, SourceItem]]]:
+    """The tokens of each column with their numbers."""
+    columns: list[list[tuple[int, SourceItem]]] = []
+    reached = 0
+    for number, token in enumerate(tokens):
+        if token.start == token.end:
+            continue
+        if not columns or token.start >= reached:
+            columns.append([])
+        columns[-1].append((number, token))
+        reached = max(reached, token.end)
+    return columns
 
 
-def _places(text: str, spans: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-    places, reached = [], 0
-    for column, (start, end) in enumerate(spans):
+def _places(text: str, columns: Sequence[Sequence[tuple[int, SourceItem]]]) -> Iterator[Place]:
+    reached = 0
+    for column, members in enumerate(columns):
+        start, end = members[0][1].start, max(token.end for _, token in members)
         if reached < start:
-            places.append(Place(text[reached:start], None))
-        places.append(Place(text[max(start, reached) : end], column))
-        reached = max(reached, end)
+            yield Place(text[reached:start], None)
+        yield Place(text[start:end], column)
+        reached = end
     if reached < len(text):
-        places.append(Place(text[reached:], None))
-    return tuple(places)
+        yield Place(text[reached:], None)
+
+
+def _merged(values: Sequence[float], columns: Sequence[Sequence[tuple[int, SourceItem]]]) -> tuple[float, ...]:
+    return tuple(sum(values[number] for number, _ in members) for members in columns)

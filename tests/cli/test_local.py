@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.cli.backend import Answer
 from app.cli.local import MOST_WAITING, Local
 from app.config import Settings
 from app.errors import ModelFailedError, PrecisError, RequestError
@@ -46,16 +47,17 @@ def test_answers_come_in_the_order_of_their_texts_and_are_those_of_each_text_alo
 
 def test_many_texts_are_with_the_engine_at_once(model: FakeModel) -> None:
     model.gate.close()
-    asked: list[str] = []
+    answers: list[Answer] = []
 
     def asking() -> Iterator[str]:
         for text in texts(40):
-            asked.append(text)
             yield text
+            assert answers == []
         model.gate.open()
 
     with Local(Settings()) as backend:
-        assert len(list(backend.summarize_all(asking(), OPTIONS))) == len(asked) == 40
+        answers.extend(backend.summarize_all(asking(), OPTIONS))
+    assert len(answers) == 40
     assert max(len(rows) for rows in model.steps) > 8
 
 

@@ -1,7 +1,5 @@
 """Attention as it is looked at: all of the text, in pieces, and no weight lost."""
 
-import itertools
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,11 +28,11 @@ def response(
 
 @st.composite
 def seen(draw: st.DrawFn) -> tuple[str, int, View]:
-    """Texts with columns as the API allows them: in order, perhaps repeated, perhaps empty, never crossing."""
+    """Texts with tokens as the API allows them: in order, perhaps repeated, perhaps empty, perhaps overlapping."""
     text = draw(st.text(st.sampled_from("ab 北😀\n\t<&"), max_size=30))
     used = draw(st.integers(0, len(text)))
-    edges = sorted(draw(st.lists(st.integers(0, used), max_size=12)))
-    spans = [span for span in itertools.pairwise(edges) for _ in range(draw(st.integers(0, 2)))]
+    pairs = draw(st.lists(st.tuples(st.integers(0, used), st.integers(0, used)), max_size=12))
+    spans = list(zip(sorted(map(min, pairs)), sorted(map(max, pairs)), strict=True))
     weight = st.floats(0, 1)
     rows = draw(st.lists(st.lists(weight, min_size=len(spans), max_size=len(spans)), max_size=3))
     return text, used, view(text, response(text, spans, rows, used))
@@ -61,6 +59,12 @@ def test_tokens_of_one_character_are_one_column_with_their_weights_together() ->
     assert shown.columns == ("a", "😀", "b")
     assert shown.weights[0] == pytest.approx((0.1, 0.5, 0.4))
     assert shown.coverage == pytest.approx((0.1, 0.5, 0.4))
+
+
+def test_tokens_that_share_a_character_are_one_column() -> None:
+    shown = view("a😀b", response("a😀b", [(0, 2), (1, 3), (3, 3)], [[0.5, 0.25, 0.25]]))
+    assert shown.columns == ("a😀b",)
+    assert shown.weights[0] == (0.75,)
 
 
 def test_the_strongest_columns_come_first_and_those_with_next_to_nothing_never() -> None:
