@@ -1,5 +1,6 @@
 """The examples of the OpenAPI page. Those of requests can be posted as they are."""
 
+import json
 from typing import Any
 
 TEXT = (
@@ -48,6 +49,15 @@ SUMMARY: dict[str, Any] = {
     "timing": TIMING,
 }
 
+WEIGHTED_RANGE: dict[str, Any] = {"start": 46, "end": 55, "weight": 0.91}
+TOKEN_EVENT: dict[str, Any] = {
+    "text": " summaries",
+    "start": 13,
+    "end": 23,
+    "log_probability": -0.05,
+    "sources": [WEIGHTED_RANGE, {"start": 40, "end": 45, "weight": 0.04}],
+}
+
 FIELD_PROBLEM: dict[str, Any] = {
     "pointer": "/parameters/num_beams",
     "message": "Input should be less than or equal to 8",
@@ -63,6 +73,10 @@ PROBLEM: dict[str, Any] = {
     "errors": [FIELD_PROBLEM],
     "request_id": REQUEST_ID,
 }
+EVENTS = "".join(
+    f"event: {name}\ndata: {json.dumps(data)}\n\n"
+    for name, data in (("token", TOKEN_EVENT), ("summary", SUMMARY), ("done", {}))
+)
 BATCH_FAILURE: dict[str, Any] = {"error": PROBLEM}
 BATCH_RESPONSE: dict[str, Any] = {"results": [SUMMARY, BATCH_FAILURE]}
 
@@ -119,6 +133,8 @@ EXAMPLES = {
     "Timing": TIMING,
     "Part": PART,
     "Summary": SUMMARY,
+    "WeightedRange": WEIGHTED_RANGE,
+    "TokenEvent": TOKEN_EVENT,
     "BatchFailure": BATCH_FAILURE,
     "BatchResponse": BATCH_RESPONSE,
     "SourceItem": SOURCE_ITEM,

@@ -12,7 +12,7 @@ from app.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from app.examples import PROBLEM
+from app.examples import EVENTS, PROBLEM
 
 DESCRIPTION = """
 Writes short summaries of texts and tells the attention that produced them.
@@ -21,6 +21,12 @@ Offsets count Unicode code points of your own text, half-open `[start, end)`. Ev
 `application/problem+json`. Send `X-Request-ID` to find a request again in the log.
 """
 
+EVENTS_TYPE = "text/event-stream"
+EVENTS_MEANING = (
+    "Server-sent events, each with JSON as its data: `token` for every token, like `TokenEvent`; then `summary`, the "
+    "object that is answered without `stream`, or `error`, a `Problem`; and at last `done`. Comments keep the "
+    "connection alive. An error before the first token has a status of its own."
+)
 MEANINGS = {
     400: "The body is not JSON.",
     404: "There is no such route or model.",
@@ -56,6 +62,14 @@ def request_examples(**examples: dict[str, Any]) -> dict[str, Any]:
     """Examples of a request body, by name."""
     named = {name: {"value": example} for name, example in examples.items()}
     return {"requestBody": {"content": {"application/json": {"examples": named}}}}
+
+
+def event_stream() -> Responses:
+    """The other form of an answer: one that is streamed."""
+    content = {"schema": {"type": "string", "description": EVENTS_MEANING}, "example": EVENTS}
+    return {
+        200: {"description": "A summary, or the events of one that is streamed.", "content": {EVENTS_TYPE: content}}
+    }
 
 
 def _error(status: int) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from app.client.errors import (
     UnexpectedAnswerError,
     UnprocessableError,
 )
-from app.client.events import TokenEvent
 from app.errors import PrecisError
-from app.schemas import AttentionResponse, Model, ModelList, Problem, Summary
+from app.schemas import AttentionResponse, Model, ModelList, Problem, Summary, TokenEvent
 
 __all__ = [
     "ApiError",

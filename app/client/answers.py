@@ -8,9 +8,8 @@ from pydantic import ValidationError
 
 from app.client.calls import A
 from app.client.errors import OF_STATUS, ApiError, UnexpectedAnswerError
-from app.client.events import TokenEvent
 from app.client.retries import moment_of, seconds_of
-from app.schemas import Problem, Summary
+from app.schemas import Problem, Summary, TokenEvent
 
 
 def result(answer: type[A], body: str | bytes) -> A:

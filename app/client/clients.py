@@ -9,10 +9,9 @@ import httpx2
 
 from app.client.calls import AttentionOptions, Options
 from app.client.core import Calls
-from app.client.events import TokenEvent
 from app.client.wires import Asynchronous, Blocking, iterate, run
 from app.errors import PrecisError
-from app.schemas import AttentionResponse, Model, ModelList, Summary
+from app.schemas import AttentionResponse, Model, ModelList, Summary, TokenEvent
 
 
 class AsyncClient(Calls):

@@ -5,7 +5,6 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar, Unpack
@@ -23,34 +22,16 @@ from app.client.errors import (
     TooManyRequestsError,
     UnexpectedAnswerError,
 )
-from app.client.events import TokenEvent
-from app.client.retries import pause
+from app.client.retries import Deadline, pause
 from app.client.wires import Wire
 from app.errors import PrecisError
-from app.schemas import AttentionResponse, Model, ModelList, Summary
+from app.schemas import AttentionResponse, Model, ModelList, Summary, TokenEvent
 
 CONNECT_SECONDS = 5.0  # of each attempt: the next one may reach another machine
 BEGUN_AHEAD = 2  # times the concurrency: one slow text at the head does not idle the others
 
 T = TypeVar("T")
-Reader = Callable[[httpx2.Response, "Deadline"], AsyncGenerator[T]]
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """When a call must be over, on the caller's own clock."""
-
-    seconds: float
-    at: float
-    clock: Callable[[], float]
-
-    @property
-    def left(self) -> float:
-        return self.at - self.clock()
-
-    def check(self) -> None:
-        if self.left <= 0:
-            raise DeadlineExceededError(f"no answer within {self.seconds:g} seconds")
+Reader = Callable[[httpx2.Response, Deadline], AsyncGenerator[T]]
 
 
 class Calls:
@@ -70,7 +51,7 @@ class Calls:
         clock: Callable[[], float],
     ) -> None:
         self._wire = wire
-        self._url = _checked(url)
+        self._url, self._host = _checked(url)
         self._headers = {"User-Agent": f"precis/{__version__}", "Content-Type": "application/json", **_key(api_key)}
         self._timeout = timeout
         self._retries = retries
@@ -165,7 +146,7 @@ class Calls:
     @asynccontextmanager
     async def _exchange(self, call: Call[A], deadline: Deadline) -> AsyncIterator[httpx2.Response]:
         """One request and the answer to it, when that is a good one."""
-        with _as_our_errors(deadline):
+        with self._as_our_errors(deadline):
             response = await self._wire.send(self._request(call, deadline))
             try:
                 if response.status_code != HTTPStatus.OK:
@@ -184,6 +165,19 @@ class Calls:
             headers={**self._headers, "Accept": call.accept},
             timeout=httpx2.Timeout(left, connect=min(left, CONNECT_SECONDS)),
         )
+
+    @contextmanager
+    def _as_our_errors(self, deadline: Deadline) -> Iterator[None]:
+        try:
+            yield
+        except httpx2.ConnectTimeout as error:
+            raise ConnectionFailedError(f"{self._host} did not take the connection in time") from error
+        except httpx2.TimeoutException as error:
+            raise deadline.passed() from error
+        except (httpx2.SSEError, httpx2.DecodingError, httpx2.TooManyRedirects) as error:
+            raise UnexpectedAnswerError(f"{self._host}: {error}") from error
+        except httpx2.TransportError as error:
+            raise ConnectionFailedError(f"{self._host}: {str(error) or type(error).__name__}") from error
 
     async def _body(self, response: httpx2.Response, deadline: Deadline) -> bytes:
         body = bytearray()
@@ -212,25 +206,16 @@ class Calls:
         return Deadline(seconds, self._clock() + seconds, self._clock)
 
 
-@contextmanager
-def _as_our_errors(deadline: Deadline) -> Iterator[None]:
+def _checked(url: str) -> tuple[str, str]:
+    """The URL that paths are added to; and its host and port, for errors, without a password that may be in it."""
+    wrong = "the URL must begin with http:// or https:// and end with a host or a path, as in http://127.0.0.1:8000"
     try:
-        yield
-    except httpx2.ConnectTimeout as error:
-        raise ConnectionFailedError("the connection could not be made in time") from error
-    except httpx2.TimeoutException as error:
-        raise DeadlineExceededError(f"no answer within {deadline.seconds:g} seconds") from error
-    except (httpx2.SSEError, httpx2.DecodingError) as error:
-        raise UnexpectedAnswerError(str(error)) from error
-    except httpx2.TransportError as error:
-        raise ConnectionFailedError(str(error) or type(error).__name__) from error
-
-
-def _checked(url: str) -> str:
-    parsed = httpx2.URL(url)
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError("the URL must begin with http:// or https:// and name a host, as in http://127.0.0.1:8000")
-    return url.rstrip("/")
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{wrong}: {error}") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        raise ValueError(wrong)
+    return url.rstrip("/"), parsed.netloc.decode()
 
 
 def _key(api_key: str | None) -> dict[str, str]:

@@ -1,11 +1,35 @@
-"""When to try again: pure functions of what went wrong, the time that is left, and chance."""
+"""When to try again, and until when: pure functions of what went wrong, the time that is left, and chance."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+from app.client.errors import DeadlineExceededError
 
 FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 8.0
 MOST_DOUBLINGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a call must be over, on the caller's own clock."""
+
+    seconds: float
+    at: float
+    clock: Callable[[], float]
+
+    @property
+    def left(self) -> float:
+        return self.at - self.clock()
+
+    def check(self) -> None:
+        if self.left <= 0:
+            raise self.passed()
+
+    def passed(self) -> DeadlineExceededError:
+        return DeadlineExceededError(f"no answer within {self.seconds:g} seconds")
 
 
 def pause(failures: int, retry_after: float | None, left: float, chance: float) -> float | None:

@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 
 from app import schemas
 from app.examples import EXAMPLES
+from tests.api.events import events_of
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 
@@ -71,6 +72,15 @@ def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
             assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
             assert schemas.Problem.model_validate(content["example"]).status == int(status)
         assert "Retry-After" in errors.get("503", {"headers": ["Retry-After"]})["headers"]
+
+
+def test_both_forms_of_a_summary_are_told(document: dict[str, Any]) -> None:
+    content = document["paths"]["/summarize"]["post"]["responses"]["200"]["content"]
+    assert set(content) == {"application/json", "text/event-stream"}
+    events = list(events_of(content["text/event-stream"]["example"].splitlines()))
+    assert [name for name, _ in events] == ["token", "summary", "done"]
+    schemas.TokenEvent.model_validate(events[0][1])
+    schemas.Summary.model_validate(events[1][1])
 
 
 def test_every_schema_has_its_example(document: dict[str, Any]) -> None:

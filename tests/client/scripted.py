@@ -4,8 +4,8 @@ import json
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,19 +33,17 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: Any
+    port: int
 
 
 @dataclass
 class Script:
-    """What is answered next, the last reply for ever, and what was received."""
+    """What was received."""
 
-    url: str
-    replies: deque[Reply]
+    url: str = ""
     received: list[Received] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
     caller_left: threading.Event = field(default_factory=threading.Event)
-
-    def next(self) -> Reply:
-        return self.replies.popleft() if len(self.replies) > 1 else self.replies[0]
 
 
 def refusal(status: int, **headers: str) -> Reply:
@@ -59,9 +57,15 @@ def events(*pairs: tuple[str, object], **changes: Any) -> Reply:
     return Reply(200, body.encode(), {"Content-Type": "text/event-stream"}, **changes)
 
 
+def in_turn(replies: Sequence[Reply]) -> Callable[[Received], Reply]:
+    """One reply after another, the last one for ever."""
+    left = deque(replies)
+    return lambda _received: left.popleft() if len(left) > 1 else left[0]
+
+
 @contextmanager
-def scripted(replies: Sequence[Reply]) -> Iterator[Script]:
-    script = Script("", deque(replies))
+def scripted(replies: Sequence[Reply] | Callable[[Received], Reply]) -> Iterator[Script]:
+    script, choose = Script(), replies if callable(replies) else in_turn(replies)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -70,33 +74,34 @@ def scripted(replies: Sequence[Reply]) -> Iterator[Script]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            script.received.append(Received(self.command, self.path, headers, json.loads(body) if body else None))
-            reply = script.next()
-            if reply.cut == 0:
-                self._end()
-                return
+            sent = json.loads(body) if body else None
+            received = Received(self.command, self.path, headers, sent, self.client_address[1])
+            script.received.append(received)
+            script.asked.set()
+            reply = choose(received)
+            if reply.cut != 0:
+                with suppress(ConnectionError):  # a caller who leaves amid it
+                    self._send(reply)
+            if reply.cut is not None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+            if reply.held:
+                script.caller_left.set()
+            self.close_connection = reply.held or reply.cut is not None
+
+        def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(reply.body) + reply.held))
             self.end_headers()
             self.wfile.write(reply.body[: reply.cut])
-            self.wfile.flush()
-            if reply.cut is not None:
-                self._end()
-            elif reply.held:
+            if reply.held:
                 self.rfile.read(1)
-                script.caller_left.set()
-                self.close_connection = True
 
         do_GET = do_POST = answer  # noqa: N815  # as the library wants it
 
         def log_message(self, *_arguments: object) -> None:
             pass
-
-        def _end(self) -> None:
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         script.url = f"http://127.0.0.1:{server.server_port}"

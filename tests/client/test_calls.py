@@ -73,6 +73,12 @@ def test_the_service_is_told_the_time_that_is_left_in_its_own_limits(left: float
     assert told <= max(1, left * 1000)
 
 
+def test_the_limit_of_the_service_is_the_schemas() -> None:
+    SummarizeRequest(text="text", timeout_ms=MOST_TIMEOUT_MS)
+    with pytest.raises(ValueError, match="timeout_ms"):
+        SummarizeRequest(text="text", timeout_ms=MOST_TIMEOUT_MS + 1)
+
+
 @given(st.text(st.characters()))
 def test_every_text_can_be_sent_lone_surrogates_too(text: str) -> None:
     assert json.loads(calls.summarize(text, {}).content(1) or b"")["text"] == text

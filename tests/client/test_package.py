@@ -26,6 +26,10 @@ print(sorted(heavy & sys.modules.keys()), sorted(ours))
     assert told.stdout.strip() == "[] ['app.errors', 'app.examples', 'app.schemas']"
 
 
+def test_type_checkers_of_others_may_look_at_the_types() -> None:
+    assert Path(app.client.__file__).parents[1].joinpath("py.typed").is_file()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_both_clients_take_the_same_arguments(method: str) -> None:
     blocking, awaited = (inspect.signature(getattr(kind, method)) for kind in (Client, AsyncClient))
