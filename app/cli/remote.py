@@ -1,7 +1,6 @@
 """The work done by a running service."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Self, cast
 
 from app.cli.backend import Answer
@@ -16,7 +15,6 @@ class Remote:
     """A backend at a URL. Raises ValueError when that is none."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self._client = Client(url)
 
     def __enter__(self) -> Self:
@@ -27,33 +25,21 @@ class Remote:
 
     def summarize_all(self, texts: Iterable[str], options: Options) -> Iterator[Answer]:
         """A service that cannot be reached after several attempts is given up for all texts."""
-        with self._reached():
-            for answer in self._client.summarize_all(texts, concurrency=AT_ONCE, **_chosen(options)):
-                if isinstance(answer, ConnectionFailedError):
-                    raise answer
-                yield answer
+        for answer in self._client.summarize_all(texts, concurrency=AT_ONCE, **_chosen(options)):
+            if isinstance(answer, ConnectionFailedError):
+                raise answer
+            yield answer
 
     def attention(self, request: AttentionRequest) -> AttentionResponse:
         shown = request.model_dump(include={"summary", "level", "format", "top_k", "precision"})
         chosen = {**_chosen(request), **shown}
-        with self._reached():
-            return self._client.attention(request.text, **cast(AttentionOptions, chosen))
+        return self._client.attention(request.text, **cast(AttentionOptions, chosen))
 
     def models(self) -> ModelList:
-        with self._reached():
-            return self._client.models()
+        return self._client.models()
 
     def model(self, name: str) -> Model:
-        with self._reached():
-            return self._client.model(name)
-
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Says which service could not be."""
-        try:
-            yield
-        except ConnectionFailedError as error:
-            raise ConnectionFailedError(f"{self._url} cannot be reached: {error}") from error
+        return self._client.model(name)
 
 
 def _chosen(options: Options) -> ClientOptions:

@@ -129,7 +129,7 @@ def test_a_service_gives_the_same_as_an_engine_of_ones_own(
 def test_the_service_may_stand_in_the_environment(precis: Precis, texts: list[Path]) -> None:
     result = precis("summarize", texts[0], env={"PRECIS_URL": "http://127.0.0.1:9"})
     assert result.exit_code == 1
-    assert result.stderr.startswith("precis: http://127.0.0.1:9 cannot be reached: ")
+    assert result.stderr.startswith("precis: 127.0.0.1:9: ")
     assert result.stderr.count("\n") == 1
 
 
