@@ -65,7 +65,7 @@ def show(
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown(harmless(model.card)))
+    Console().print(Markdown("\n".join(map(harmless, model.card.splitlines()))))
 
 
 @app.command("verify")
@@ -77,9 +77,9 @@ def verify(
 
     Every file is compared with the sha256 in the manifest, and the checkpoint is loaded as the service would.
     """
-    store = load_settings(**{} if model_store is None else {"model_store": model_store}).model_store
     from app.models import registry
 
+    store = model_store or load_settings().model_store
     names = registry.available(store) if name is None else [name]
     if not names:
         raise CheckpointError(f"no checkpoint in {store}")

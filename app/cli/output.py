@@ -1,9 +1,10 @@
 """What people read: one line an error, and nothing of a text that could steer their terminal."""
 
 import re
-import sys
 import unicodedata
 from collections.abc import Sequence
+
+import typer
 
 from app.errors import FieldError, PrecisError, RequestError
 from app.schemas import FieldProblem, Problem
@@ -19,7 +20,7 @@ def complain(error: PrecisError, place: str = "") -> None:
 
 
 def say(line: str) -> None:
-    print(f"precis: {harmless(line)}", file=sys.stderr, flush=True)
+    typer.echo(f"precis: {harmless(line)}", err=True)
 
 
 def told(error: PrecisError) -> str:

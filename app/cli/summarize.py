@@ -131,9 +131,11 @@ def _remark(place: Input, answer: Answer, json: bool) -> None:
         say(f"{place.place}: {part}; --truncation chunk reads all")
 
 
-def _plain(_place: Input, answer: Answer) -> str:
-    """A line for every text, so that lines of the output and of the input belong together."""
-    return harmless(answer.summary) if isinstance(answer, Summary) else ""
+def _plain(place: Input, answer: Answer) -> str | None:
+    """For every line of the input one, so that they belong together."""
+    if isinstance(answer, Summary):
+        return harmless(answer.summary)
+    return None if place.line is None else ""
 
 
 def _named(place: Input, answer: Answer) -> str | None:

@@ -24,6 +24,9 @@ finally:
 """
 
 
+BLANK = "precis: -:2: the text must not be empty or blank\n"
+
+
 def finished(process: "subprocess.Popen[bytes]", given: bytes = b"") -> tuple[int, str, str]:
     output, errors = process.communicate(given, timeout=PATIENCE)
     return process.returncode, output.decode(), errors.decode()
@@ -127,10 +130,11 @@ def test_streams_that_are_closed_are_no_reason_to_fail_without_a_word(closed: st
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    status, output, errors = finished(shell, b"The council approved a bridge.\nThe mayor spoke.\n")
-    assert status == (closed == "<&-")
-    assert len(output.splitlines()) == (2 if closed == "2>&-" else closed == "<&-")
-    assert errors == ("precis: -: cannot be read: Bad file descriptor\n" if closed == "<&-" else "")
+    status, output, errors = finished(shell, b"The council approved a bridge.\n\nThe mayor spoke.\n")
+    assert status == 1
+    assert len(output.splitlines()) == {"<&-": 0, ">&-": 0, "2>&-": 3}[closed]
+    told = {"<&-": "precis: -: cannot be read: Bad file descriptor\n", ">&-": BLANK, "2>&-": ""}
+    assert errors == told[closed]
 
 
 def test_characters_that_the_output_has_not_are_written_as_escapes(
@@ -172,6 +176,12 @@ def test_a_terminal_gets_a_bar_for_several_texts(environment: dict[str, str], te
     seen = on_a_terminal("summarize", *texts, environment={**environment, "TERM": "xterm", "COLUMNS": "200"})
     assert b"3/3" in seen
     assert seen.count(b".txt: ") == 3
+
+
+def test_a_terminal_shows_the_card_of_a_model_line_by_line(environment: dict[str, str]) -> None:
+    seen = on_a_terminal("models", "show", "small", environment={**environment, "TERM": "xterm"}).decode()
+    assert "small" in seen.rpartition("--numbers-from-source")[2]
+    assert "\N{REPLACEMENT CHARACTER}" not in seen
 
 
 @pytest.mark.parametrize("colour", [True, False], ids=["with colours", "NO_COLOR"])

@@ -56,6 +56,11 @@ def test_a_text_that_fails_is_told_and_the_others_are_summarized(precis: Precis,
     ]
 
 
+def test_of_one_file_that_fails_nothing_comes_out(precis: Precis) -> None:
+    result = precis("summarize", input="")
+    assert (result.exit_code, result.stdout) == (1, "")
+
+
 def test_line_for_line_a_summary_comes_out_and_an_empty_line_for_one_that_fails(precis: Precis) -> None:
     lines = [CORPUS[0], "", CORPUS[1]]
     result = precis("summarize", "--lines", input="\n".join(lines))
