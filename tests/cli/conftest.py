@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli.command import app
+from app.models.lstm.network import NetworkConfig
 from tests.api.waiting import PATIENCE, eventually
 from tests.models.lstm.checkpoints import write_checkpoint
 from tests.texts import CORPUS
@@ -22,8 +23,9 @@ Precis = Callable[..., Result]
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With sizes for which no result depends on the texts beside it."""
     folder = tmp_path_factory.mktemp("cli") / "store"
-    write_checkpoint(folder, "small")
+    write_checkpoint(folder, "small", NetworkConfig(320, 32, encoder_size=32, decoder_size=64, key_size=32))
     return folder
 
 
