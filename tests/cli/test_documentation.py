@@ -85,6 +85,11 @@ def test_the_page_shows_what_its_commands_print(tmp_path: Path, news: str) -> No
         assert shares(actual) == pytest.approx(shares(expected), abs=5)
 
 
+def test_the_page_shows_the_same_in_chinese() -> None:
+    chinese = PAGE.with_suffix(".zh.md").read_text(encoding="utf-8")
+    assert commands(chinese) == commands(PAGE.read_text(encoding="utf-8"))
+
+
 def test_the_page_tells_every_command(precis: Precis) -> None:
     listed = re.findall(r"^│ ([a-z]+) ", precis("--help").stdout, flags=re.M)
     assert len(listed) == 4
