@@ -23,9 +23,10 @@ Offsets count Unicode code points of your own text, half-open `[start, end)`. Ev
 
 EVENTS_TYPE = "text/event-stream"
 EVENTS_MEANING = (
-    "Server-sent events, each with JSON as its data: `token` for every token, like `TokenEvent`; then `summary`, the "
-    "object that is answered without `stream`, or `error`, a `Problem`; and at last `done`. Comments keep the "
-    "connection alive. An error before the first token has a status of its own."
+    "Server-sent events with JSON as their data. `token`: `text`, the piece `[start, end)` of the summary that this "
+    "token made certain, perhaps empty; its `log_probability`; and `sources`, the spans of the text with the largest "
+    "attention weights. Then `summary`, which is what is answered without `stream`, or `error`, a problem; at last "
+    "`done`. Comments keep the connection alive. What goes wrong before the first token has a status of its own."
 )
 MEANINGS = {
     400: "The body is not JSON.",

@@ -12,12 +12,18 @@ Connect = Callable[..., Either]
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
-def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+def kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def connect(kind: str) -> Iterator[Connect]:
     """Makes clients of one kind, and closes them."""
     with ExitStack() as stack:
 
         def connect(url: str, **options: Any) -> Either:
-            client = connected(request.param, url, **options)
+            client = connected(kind, url, **options)
             stack.enter_context(client)
             return client
 

@@ -16,7 +16,7 @@ from tests.client.scripted import Reply, Script, events, scripted
 EXPECTED = Summary.model_validate(SUMMARY)
 TOKEN = ("token", {"text": "a", "start": 0, "end": 1, "log_probability": -0.5, "sources": []})
 SILENT = Reply(body=b"", held=True)
-LATER = 10 * PATIENCE  # a deadline that is not what closes a connection
+LATER = 2 * PATIENCE  # a deadline that is not what closes a connection
 
 
 @pytest.fixture

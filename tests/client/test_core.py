@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import httpx2
 import pytest
 
 from app.client import (
@@ -22,11 +23,12 @@ from app.client import (
     UnexpectedAnswerError,
     UnprocessableError,
 )
+from app.client.core import CONNECT_SECONDS
 from app.client.retries import FIRST_SECONDS
 from app.examples import PROBLEM, SUMMARY
 from tests.client.conftest import Connect
-from tests.client.either import Clock
-from tests.client.scripted import Reply, refusal, scripted
+from tests.client.either import Clock, connected
+from tests.client.scripted import Received, Reply, events, refusal, scripted
 
 GOOD = Reply()
 EXPECTED = Summary.model_validate(SUMMARY)
@@ -152,6 +154,12 @@ def test_an_answer_that_is_not_one_of_precis_is_told_without_quoting_it(connect:
     assert "good" not in str(raised.value)
 
 
+def test_an_answer_that_cannot_be_unpacked_is_none_of_precis(connect: Connect) -> None:
+    with scripted([Reply(headers={"Content-Encoding": "gzip"})]) as server, pytest.raises(UnexpectedAnswerError):
+        connect(server.url, clock=Clock()).summarize("text")
+    assert len(server.received) == 1
+
+
 def test_fields_added_later_are_no_fault(connect: Connect) -> None:
     with scripted([Reply(body=json.dumps({**SUMMARY, "added": 1}).encode())]) as server:
         assert connect(server.url).summarize("text") == EXPECTED
@@ -165,6 +173,37 @@ def test_the_deadline_of_the_service_and_the_callers_own_are_one_error_to_catch(
         pytest.raises(DeadlineExceededError, match=r"within 0\.1 sec"),
     ):
         connect(server.url, timeout=0.1).summarize("text")
+
+
+@pytest.mark.parametrize("method", ["summarize", "stream"])
+def test_an_answer_that_comes_after_the_deadline_is_none(connect: Connect, method: str) -> None:
+    clock, whole = Clock(), events(("summary", SUMMARY), ("done", {}))
+
+    def too_late(_received: Received) -> Reply:
+        clock.now += 60
+        return whole if method == "stream" else GOOD
+
+    with scripted(too_late) as server:
+        client = connect(server.url, clock=clock, timeout=60)
+        with pytest.raises(DeadlineExceededError):
+            client.summarize("text") if method == "summarize" else list(client.stream("text"))
+
+
+def test_an_attempt_to_connect_is_given_up_early_and_made_again(kind: str) -> None:
+    limits: list[dict[str, float]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        limits.append(request.extensions["timeout"])
+        if len(limits) == 1:
+            raise httpx2.ConnectTimeout("", request=request)
+        return httpx2.Response(200, json=SUMMARY)
+
+    transport, clock = httpx2.MockTransport(answer), Clock()
+    http = httpx2.Client(transport=transport) if kind == "blocking" else httpx2.AsyncClient(transport=transport)
+    with connected(kind, "http://service", clock=clock, http=http, timeout=30) as client:
+        assert client.summarize("text") == EXPECTED
+    left = 30 - clock.now
+    assert [(limit["connect"], limit["read"]) for limit in limits] == [(CONNECT_SECONDS, 30), (CONNECT_SECONDS, left)]
 
 
 def test_a_deadline_is_over_all_attempts_and_what_went_wrong_before_is_told(connect: Connect) -> None:

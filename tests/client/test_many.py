@@ -73,7 +73,7 @@ def test_as_many_texts_are_there_at_once_as_wanted_and_no_more(connect: Connect,
 def test_texts_are_taken_as_they_are_needed(connect: Connect) -> None:
     taken = count()
     with scripted(Service()) as server:
-        results = connect(server.url).summarize_all((str(next(taken)) for _ in count()), concurrency=3)
+        results = connect(server.url).summarize_all((str(next(taken)) for _ in range(1000)), concurrency=3)
         assert list(islice(told(results), 5)) == ["0", "1", "2", "3", "4"]
         results.close()
     assert 5 <= len(server.received) <= next(taken) <= 5 + BEGUN_AHEAD * 3

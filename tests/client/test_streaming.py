@@ -127,7 +127,7 @@ def test_what_does_not_stream_as_precis_does_is_told(connect: Connect, reply: Re
 
 def test_leaving_a_stream_closes_its_connection(connect: Connect) -> None:
     with scripted([events(TOKENS[0], held=True)]) as server:
-        client = connect(server.url, timeout=10 * PATIENCE)
+        client = connect(server.url, timeout=2 * PATIENCE)
         for event in client.stream("text"):
             assert event == EXPECTED[0]
             assert not server.caller_left.is_set()
