@@ -1,4 +1,4 @@
-"""`python -m app`: serve, with the settings of the environment."""
+"""`python -m app`: serve, with the settings of the environment. `precis serve` chooses some of them itself."""
 
 import os
 import sys
@@ -9,9 +9,9 @@ from app.errors import ConfigurationError
 from app.logs import configure_logs
 
 
-def main() -> int:
+def main(**chosen: str) -> int:
     try:
-        settings = load_settings()
+        settings = load_settings(**chosen)
     except ConfigurationError as error:
         print(f"precis: {error}", file=sys.stderr)
         return 2

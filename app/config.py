@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import ConfigurationError
 
 PREFIX = "PRECIS_"
+OF_CALLERS = ("PRECIS_URL",)  # where the command line finds a service; it may stand in the same environment
 LOWEST_MAX_ROWS = 8  # a search with the most beams must fit
 LONGEST_TIMEOUT_MS = 600_000
 JSON_BYTES_PER_CHARACTER = 12  # the longest way to write one code point in JSON: an escaped surrogate pair
@@ -64,11 +65,14 @@ class Settings(BaseSettings):
         return self.max_body_bytes + (self.max_batch_texts - 1) * UTF8_BYTES_PER_CHARACTER * self.max_characters
 
 
-def load_settings() -> Settings:
-    """Settings from the environment, or ConfigurationError with one line that names every wrong variable."""
+def load_settings(**chosen: object) -> Settings:
+    """Settings from the environment, or ConfigurationError with one line that names every wrong variable.
+
+    chosen: values by field that go before the environment's.
+    """
     problems = [_unknown(name) for name in sorted(os.environ) if _is_unknown(name)]
     try:
-        settings = Settings()
+        settings = Settings(**chosen)  # type: ignore[arg-type]  # they are validated
     except ValidationError as error:
         problems += [f"{variable(str(e['loc'][0]))}: {e['msg']}, not {str(e['input'])!r}" for e in error.errors()]
     if problems:
@@ -82,7 +86,7 @@ def variable(field: str) -> str:
 
 
 def _is_unknown(name: str) -> bool:
-    return name.upper().startswith(PREFIX) and name.upper() not in _known()
+    return name.upper().startswith(PREFIX) and name.upper() not in (*_known(), *OF_CALLERS)
 
 
 def _known() -> list[str]:

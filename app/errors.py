@@ -3,6 +3,7 @@
 PrecisError
  ├─ ConfigurationError          a setting is wrong: start-up ends with one line
  ├─ CheckpointError             a checkpoint is missing, damaged or of an unknown kind
+ ├─ InputError                  a file or line given to the command line is no text
  └─ RequestError                answered as application/problem+json with `status`
      ├─ MalformedBodyError      400
      ├─ ModelNotFoundError      404
@@ -30,6 +31,10 @@ class ConfigurationError(PrecisError):
 
 class CheckpointError(PrecisError):
     """A checkpoint cannot be used; the message names the file and the reason."""
+
+
+class InputError(PrecisError):
+    """A file or a line of it cannot be read as text; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,18 @@ def test_a_variable_sets_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.device == "cuda:1"
 
 
+def test_what_is_chosen_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECIS_PORT", "1")
+    monkeypatch.setenv("PRECIS_MAX_QUEUE", "7")
+    settings = load_settings(port="2")
+    assert (settings.port, settings.max_queue) == (2, 7)
+
+
+def test_the_variable_of_callers_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECIS_URL", "http://127.0.0.1:8000")
+    assert load_settings() == Settings()
+
+
 def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRECIS_PORT", "")
     assert load_settings().port == 8000

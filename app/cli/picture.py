@@ -1,0 +1,48 @@
+"""Attention as a picture: the words of the summary down, those of the text across."""
+
+import warnings
+from pathlib import Path
+
+from app.cli.output import harmless, say
+from app.cli.places import View
+from app.errors import PrecisError
+from app.schemas import SummaryItem
+
+try:
+    from matplotlib import font_manager
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise PrecisError("a picture needs matplotlib, which is not installed: pip install matplotlib") from error
+
+MOST_COLUMNS = 600
+COLUMN, ROW = 0.24, 0.3  # inches
+# The library's own font has no Chinese; of these what the system has is used.
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
+
+
+def draw(view: View, path: Path) -> None:
+    """A heatmap; the darker, the larger the weight; the share copied stands beside each word of the summary."""
+    columns, rows = view.columns, view.rows
+    if len(columns) > MOST_COLUMNS:
+        raise PrecisError(f"a picture of {len(columns)} columns could not be read: try --html, or a shorter text")
+    if not columns or not rows:
+        raise PrecisError("the summary is empty: there is nothing to draw")
+    figure = Figure(figsize=(1.5 + COLUMN * len(columns), 1.8 + ROW * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(view.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    family = [*sorted({*FONTS} & {*font_manager.get_font_names()}, key=FONTS.index), "DejaVu Sans"]
+    axes.set_xticks(range(len(columns)), list(map(harmless, columns)), rotation=90, family=family, parse_math=False)
+    axes.set_yticks(
+        range(len(rows)), [harmless(item.text) + _share(item) for item in rows], family=family, parse_math=False
+    )
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    with warnings.catch_warnings(record=True) as missing:
+        warnings.simplefilter("always")
+        figure.savefig(path, dpi=110, format="png")
+    if missing:
+        say("no font of this system has all the characters of the picture; --html needs none")
+
+
+def _share(item: SummaryItem) -> str:
+    return "" if item.copied is None else f"  {item.copied:.0%} copied"
