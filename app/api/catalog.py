@@ -11,6 +11,7 @@ from app.api.responses import json_response, model_json
 from app.api.service import ServiceDep
 from app.schemas import Model, ModelList
 
+ModelName = Annotated[str, Path(description="Name of a model, as `GET /models` tells it.", examples=["news-en"])]
 router = APIRouter(route_class=StrictRoute, tags=["Models"])
 
 
@@ -19,7 +20,8 @@ router = APIRouter(route_class=StrictRoute, tags=["Models"])
     operation_id="list_models",
     summary="List the models",
     response_model=ModelList,
-    responses=errors(405, 422),
+    response_description="The models.",
+    responses=errors(),
 )
 async def list_models(service: ServiceDep) -> Response:
     """Every model that is loaded: its family, limits, default parameters and card."""
@@ -32,8 +34,9 @@ async def list_models(service: ServiceDep) -> Response:
     operation_id="get_model",
     summary="Tell of one model",
     response_model=Model,
-    responses=errors(404, 405, 422, 503),
+    response_description="The model.",
+    responses=errors(404, 503),
 )
-async def get_model(name: Annotated[str, Path(examples=["news-en"])], service: ServiceDep) -> Response:
+async def get_model(name: ModelName, service: ServiceDep) -> Response:
     """Family, limits, default parameters and card of one model."""
     return json_response(model_json(service.find(name).info))
