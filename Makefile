@@ -17,6 +17,10 @@ TEST := $(VENV)/.test-$(PINS)
 BENCH := $(VENV)/.bench-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
 
+# The tools that make clients want other versions of what the service stands on, so that they have a place of their own.
+GENERATED := build/generated
+GENERATORS := $(GENERATED)/.installed-$(shell cat tests/generated/requirements.txt tests/generated/package.json | cksum | cut -d" " -f1)
+
 # Threads that spin while they wait starve the other work of the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -31,7 +35,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers python
+.PHONY: help serve test check format train evaluate bench test-containers test-generated python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +75,9 @@ bench: $(BENCH) ## the service, its peers and the offline limit on this machine,
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
 
+test-generated: $(SERVE) $(GENERATORS) ## check the OpenAPI document, generate clients in Python and TypeScript, and use them (wants Node.js)
+	$(PY) -m tests.generated $(GENERATED)
+
 python:
 	@echo "$(PYTHON)"
 
@@ -80,6 +87,14 @@ $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Precis needs Python 3.11 or newer; $(PYTHON) is not. Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(GENERATORS): | $(VENV)/.created
+	@command -v npm >/dev/null || { echo "npm is missing. Install it (Debian: apt-get install npm)" >&2; exit 1; }
+	@rm -rf $(GENERATED) && mkdir -p $(GENERATED) && cp tests/generated/package.json $(GENERATED)
+	$(PY) -m venv $(GENERATED)/venv
+	$(GENERATED)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r tests/generated/requirements.txt
+	cd $(GENERATED) && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
 	@touch $@
 
 $(SERVE): | $(VENV)/.created

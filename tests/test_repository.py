@@ -13,7 +13,7 @@ from app.config import Settings, variable
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-TARGETS = ("serve", "test", "check", "format", "train", "evaluate", "bench", "test-containers")
+TARGETS = ("serve", "test", "check", "format", "train", "evaluate", "bench", "test-containers", "test-generated")
 
 
 def read(name: str) -> str:
@@ -109,7 +109,7 @@ def test_the_data_that_make_takes_by_itself_are_in_the_project() -> None:
     assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("target", ["check", "test", "test-containers"])
+@pytest.mark.parametrize("target", ["check", "test", "test-containers", "test-generated"])
 def test_ci_runs_the_same_targets_as_everybody(target: str) -> None:
     assert re.search(rf"^ *make {target}\b", read(".ci/run"), re.MULTILINE)
 

@@ -32,7 +32,7 @@ name. Answers may gain fields within a version, and lose none.
 Send `X-Request-ID` to find a request again in the log, and `traceparent` (W3C) to continue a trace.
 """
 # Relative to the document, so that it also holds behind a proxy that adds a prefix.
-SERVERS: list[JsonObject] = [{"url": "./", "description": "The service that this document comes from."}]
+SERVERS: list[JsonObject] = [{"url": ".", "description": "The service that this document comes from."}]
 TAGS: list[JsonObject] = [
     {"name": "Summaries", "description": "Summaries, and the attention behind them."},
     {"name": "Models", "description": "What is loaded, and what it can do."},

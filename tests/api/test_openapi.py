@@ -190,7 +190,7 @@ def test_the_segmenter_of_words_is_named(document: dict[str, Any]) -> None:
 
 
 def test_the_service_is_where_the_document_comes_from(document: dict[str, Any]) -> None:
-    assert [server["url"] for server in document["servers"]] == ["./"]
+    assert [server["url"] for server in document["servers"]] == ["."]
 
 
 def test_every_reference_leads_somewhere_and_every_component_is_referred_to(document: dict[str, Any]) -> None:
