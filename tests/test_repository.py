@@ -1,5 +1,6 @@
 """Facts about the files around the code: pins, targets, contracts and containers."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ from app.config import Settings, variable
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PIN = r"[\w.-]+==\d[\w.]*"
 TARGETS = ("serve", "test", "check", "format", "train", "evaluate", "bench", "test-containers", "test-generated")
 
 
@@ -47,10 +49,7 @@ def service() -> dict[str, Any]:
 
 
 def test_constraints_are_nothing_but_exact_versions() -> None:
-    wrong = [
-        line for line in read("constraints.txt").splitlines() if not re.fullmatch(r"[\w.-]+==\d[\w.]*", line, re.ASCII)
-    ]
-    assert wrong == []
+    assert [line for line in read("constraints.txt").splitlines() if not re.fullmatch(PIN, line, re.ASCII)] == []
 
 
 def test_constraints_are_sorted_and_name_each_distribution_once() -> None:
@@ -61,6 +60,14 @@ def test_constraints_are_sorted_and_name_each_distribution_once() -> None:
 
 def test_everything_the_project_asks_for_is_pinned() -> None:
     assert [requirement for requirement in requirements() if normalized(requirement) not in pins()] == []
+
+
+def test_the_tools_that_generate_clients_are_exact_versions_and_nothing_else() -> None:
+    lines = read("tests/generated/requirements.txt").splitlines()
+    assert [line for line in lines if not re.fullmatch(PIN, line, re.ASCII)] == []
+    assert lines == sorted(lines, key=str.lower)
+    packages = json.loads(read("tests/generated/package.json"))["devDependencies"]
+    assert [name for name, version in packages.items() if not re.fullmatch(r"\d[\w.]*", version, re.ASCII)] == []
 
 
 def test_the_build_backend_is_the_pinned_one() -> None:
