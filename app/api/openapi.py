@@ -17,7 +17,7 @@ from app.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from app.examples import FIELD_PROBLEM, PROBLEM
+from app.examples import EXAMPLES, FIELD_PROBLEM, PROBLEM
 
 JsonObject = dict[str, Any]
 Responses = dict[int | str, JsonObject]
@@ -48,7 +48,6 @@ PARAMETERS: dict[str, JsonObject] = {
         "in": "header",
         "description": "Name of this request; one that does not fit the pattern is replaced.",
         "schema": REQUEST_ID,
-        "example": PROBLEM["request_id"],
     }
 }
 HEADERS: dict[str, JsonObject] = {
@@ -133,7 +132,7 @@ def request_examples(**examples: JsonObject) -> JsonObject:
 def completed(document: JsonObject) -> JsonObject:
     """The document of the framework, with what all operations have in common."""
     components = {
-        **document["components"],
+        "schemas": {name: _completed_schema(name, each) for name, each in document["components"]["schemas"].items()},
         "responses": {name: _error(meaning, examples) for name, (meaning, examples) in ERRORS.items()},
         "headers": HEADERS,
         "parameters": PARAMETERS,
@@ -143,6 +142,11 @@ def completed(document: JsonObject) -> JsonObject:
         for path, item in document["paths"].items()
     }
     return {**document, "paths": paths, "components": components}
+
+
+def _completed_schema(name: str, schema: JsonObject) -> JsonObject:
+    """With the fields of its example in their order: pydantic sorts them by name."""
+    return {**schema, "examples": [EXAMPLES[name]]} if name in EXAMPLES else schema
 
 
 def _completed(operation: JsonObject) -> JsonObject:
