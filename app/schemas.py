@@ -27,9 +27,14 @@ JsonObject = dict[str, Any]
 
 
 def _describe(schema: JsonObject, model: type[BaseModel]) -> None:
-    """With its example, and without titles of fields: they repeat the names, and generators put them into comments."""
+    """With its example, and as generators of clients like it: no titles that repeat the names of fields, and no unions
+    of null and something with limits, of which they would make types with names of their own."""
     for field in schema["properties"].values():
         field.pop("title", None)
+        match field.get("anyOf"):
+            case [{"type": str(kind), **limits}, {"type": "null"}]:
+                del field["anyOf"]
+                field.update(limits, type=[kind, "null"])
     if model.__name__ in EXAMPLES:
         schema["examples"] = [EXAMPLES[model.__name__]]
 

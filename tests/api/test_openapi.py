@@ -184,6 +184,12 @@ def test_what_an_answer_may_leave_out_is_never_null_in_it(document: dict[str, An
         assert {"type": "null"} not in list(nodes(document["components"]["schemas"][name])), name
 
 
+def test_what_may_be_null_is_that_or_one_type_or_one_with_a_name(document: dict[str, Any]) -> None:
+    null = {"type": "null"}
+    choices = [node["anyOf"] for node in nodes(document) if null in node.get("anyOf", [])]
+    assert [choice for choice in choices if not all("$ref" in each or each == null for each in choice)] == []
+
+
 def test_the_segmenter_of_words_is_named(document: dict[str, Any]) -> None:
     assert "ICU" in document["components"]["schemas"]["AttentionLevel"]["description"]
 

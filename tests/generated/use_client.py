@@ -1,9 +1,11 @@
 """Uses the generated client against the service at the given address. mypy has checked before that it fits."""
 
+import json
 import sys
 import time
+from pathlib import Path
 
-from precis_client import Client
+from precis_client import Client, models
 from precis_client.api.models import get_model, list_models
 from precis_client.api.operations import get_metrics, is_alive, is_healthy, is_ready
 from precis_client.api.summaries import attend, summarize, summarize_batch
@@ -36,6 +38,7 @@ PATIENCE_SECONDS = 120.0
 
 
 def main(url: str) -> None:
+    names()
     with Client(base_url=url, raise_on_unexpected_status=True) as client:
         wait_until_ready(client)
         operations(client)
@@ -45,6 +48,12 @@ def main(url: str) -> None:
         batch(client)
         attention(client)
         problems(client)
+
+
+def names() -> None:
+    """No type has a name that the generator had to make up."""
+    schemas = json.loads(Path("openapi.json").read_text(encoding="utf-8"))["components"]["schemas"]
+    assert set(models.__all__) <= set(schemas)
 
 
 def wait_until_ready(client: Client) -> None:
@@ -68,11 +77,11 @@ def operations(client: Client) -> None:
 
 
 def catalog(client: Client) -> None:
-    models = list_models.sync(client=client)
-    assert isinstance(models, ModelList)
-    default = get_model.sync(models.default, client=client)
+    loaded = list_models.sync(client=client)
+    assert isinstance(loaded, ModelList)
+    default = get_model.sync(loaded.default, client=client)
     assert isinstance(default, Model)
-    assert default in models.models
+    assert default in loaded.models
     assert default.limits.max_beams >= default.default_parameters.num_beams >= 1
 
 
