@@ -29,7 +29,8 @@ def main(folder: Path) -> int:
         (folder / "openapi.json").write_bytes(urllib.request.urlopen(f"{url}/openapi.json").read())
         for command in commands(url):
             print("$", " ".join(command), flush=True)
-            subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, check=True)
+            if status := subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, check=False).returncode:
+                return status
     return 0
 
 
