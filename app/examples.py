@@ -1,5 +1,6 @@
 """The examples of the OpenAPI page. Those of requests can be posted as they are."""
 
+import json
 from typing import Any
 
 TEXT = (
@@ -47,6 +48,18 @@ SUMMARY: dict[str, Any] = {
     "usage": USAGE,
     "timing": TIMING,
 }
+WEIGHTED_RANGE: dict[str, Any] = {"start": 46, "end": 55, "weight": 0.91}
+TOKEN_EVENT: dict[str, Any] = {
+    "text": " summaries",
+    "start": 13,
+    "end": 23,
+    "log_probability": -0.05,
+    "sources": [WEIGHTED_RANGE, {"start": 40, "end": 45, "weight": 0.04}],
+}
+EVENTS = "".join(
+    f"event: {name}\ndata: {json.dumps(data)}\n\n"
+    for name, data in (("token", TOKEN_EVENT), ("summary", SUMMARY), ("done", {}))
+)
 
 
 def _invalid(pointer: str, message: str, instance: str) -> dict[str, Any]:
@@ -126,6 +139,8 @@ EXAMPLES = {
     "Timing": TIMING,
     "Part": PART,
     "Summary": SUMMARY,
+    "WeightedRange": WEIGHTED_RANGE,
+    "TokenEvent": TOKEN_EVENT,
     "BatchFailure": BATCH_FAILURE,
     "BatchResponse": BATCH_RESPONSE,
     "SourceItem": SOURCE_ITEM,

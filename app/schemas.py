@@ -51,7 +51,7 @@ def _readable(text: str) -> str:
 
 def _not_streamed(stream: bool) -> bool:
     if stream:
-        raise PydanticCustomError("not_available", "streaming is not available yet; leave it out or send false")
+        raise PydanticCustomError("not_available", "a batch is not streamed; leave it out or send false")
     return stream
 
 
@@ -144,23 +144,21 @@ class Options(Sent):
     )
 
 
-class Streamable(Options):
-    """Options of the routes that will be able to stream."""
-
-    stream: Annotated[bool, AfterValidator(_not_streamed), WithJsonSchema({"type": "boolean", "const": False})] = Field(
-        False, description="Not available yet: only `false`."
-    )
-
-
-class SummarizeRequest(Streamable):
+class SummarizeRequest(Options):
     """One text to summarize."""
 
     text: Text = Field(description="The text to summarize.")
+    stream: bool = Field(
+        False, description="Tell the summary as server-sent events while it is written, with one beam."
+    )
 
 
-class BatchRequest(Streamable):
+class BatchRequest(Options):
     """Several texts to summarize, all with the same options."""
 
+    stream: Annotated[bool, AfterValidator(_not_streamed), WithJsonSchema({"type": "boolean", "const": False})] = Field(
+        False, description="A batch is not streamed: only `false`."
+    )
     texts: Annotated[list[AnyText], FailFast()] = Field(
         min_length=1, description="The texts to summarize. One that is wrong is an error in its own place."
     )
@@ -272,6 +270,26 @@ class Summary(Answered):
     usage: Usage = Field(description="Tokens that were read and written.")
     timing: Timing = Field(description="How long it took.")
     parts: list[Part] | Absent = Field(None, description="Only with `truncation: chunk`.")
+
+
+class WeightedRange(Range):
+    """A span of the text that a token of the summary looked at."""
+
+    weight: float = Field(description="Its attention weight.")
+
+
+class TokenEvent(Range):
+    """One token, while it is streamed: `text` is the piece `[start, end)` of the summary that it made certain.
+
+    All pieces together are the summary. A piece is empty where nothing is certain yet: amid a character, a number, or
+    white space at the edge.
+    """
+
+    text: str = Field(description="The piece; perhaps empty.")
+    log_probability: float = Field(description="Of the token.")
+    sources: list[WeightedRange] = Field(
+        description="The spans with the largest attention weights, largest first; at most 5."
+    )
 
 
 class BatchFailure(Answered):

@@ -95,6 +95,15 @@ class Found:
     finish_reason: Literal["stop", "length", "given"]
 
 
+class Written(NamedTuple):
+    """The token that a search wrote last. `kept` of the tokens up to it stay, even if the summary is cut here."""
+
+    place: int
+    token: int
+    log_probability: float
+    kept: int
+
+
 class Rules:
     """What a summary may not write, whatever the model prefers. With `numbers`, no numbers but these are written."""
 
@@ -116,10 +125,13 @@ class Rules:
         only = self._numbers.only(tokens) if self._numbers else None
         return usual if only is None else Ask(wanted=tuple(candidates.columns(only)))
 
+    def kept(self, tokens: Sequence[int]) -> int:
+        """How many of these are left if nothing follows: a mere part of a number at their end is taken away."""
+        return self._numbers.finished(tokens) if self._numbers else len(tokens)
+
     def cut(self, hypothesis: Hypothesis) -> Found:
-        """A hypothesis that did not end by itself loses the part of a number that it may end with."""
-        kept = self._numbers.finished(hypothesis.tokens) if self._numbers else len(hypothesis.tokens)
-        return Found(hypothesis.head(kept), "length")
+        """A hypothesis that did not end by itself."""
+        return Found(hypothesis.head(self.kept(hypothesis.tokens)), "length")
 
 
 class Search(ABC):
@@ -266,6 +278,12 @@ class GreedySearch(_OneRow):
         self._max_length = options.max_length
         self._candidates = candidates
         self._rules = Rules(options, special, numbers)
+
+    @property
+    def latest(self) -> Written:
+        """Once there is one."""
+        tokens = self._tokens
+        return Written(len(tokens) - 1, tokens[-1], self._log_probabilities[-1], self._rules.kept(tokens))
 
     def asks(self) -> list[Ask]:
         return [self._rules.ask(self._tokens, _BEST, self._candidates)]

@@ -154,6 +154,25 @@ def test_a_summary_that_is_cut_amid_a_number_loses_the_part_of_it() -> None:
     assert write(numbers, DecodingOptions(1, max_length=4), *wanted) == list(wanted)
 
 
+@given(st.lists(st.integers(2, len(PIECES) - 1), min_size=1, max_size=12), st.integers(0, 2**31), st.integers(1, 8))
+def test_what_is_told_to_stay_of_a_summary_stays(source: list[int], seed: int, length: int) -> None:
+    numbers = SourceNumbers(NUMERALS, source, range(len(source)))
+    search = GreedySearch(DecodingOptions(1, length), SPECIAL, CANDIDATES, numbers)
+    generator = torch.Generator().manual_seed(seed)
+    told: list[int] = []
+    kept = [0]
+    while search.found is None:
+        logits = torch.randn(1, len(PIECES), generator=generator) * 2
+        search.advance(select(logits.log_softmax(1), search.asks()))
+        if search.found is None:
+            latest = search.latest
+            assert latest.place == len(told)
+            told.append(latest.token)
+            kept.append(latest.kept)
+    assert kept == sorted(kept)
+    assert search.found.hypothesis.tokens == tuple(told[: kept[-1]])
+
+
 def test_a_number_at_the_edge_of_a_part_belongs_to_it_as_a_whole() -> None:
     source = tokens(" the", " 15", ",", "000", " 20", "22", "s")
     assert NUMERALS.numbers(source, range(0, 2)) == {"15,000"}

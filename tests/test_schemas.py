@@ -12,7 +12,7 @@ MODELS = {
     for name, model in inspect.getmembers(schemas, inspect.isclass)
     if issubclass(model, BaseModel) and model.__module__ == schemas.__name__
 }
-WITHOUT_EXAMPLE = {"Sent", "Answered", "Options", "Streamable"}  # bases, never in the document
+WITHOUT_EXAMPLE = {"Sent", "Answered", "Options"}  # bases, never in the document
 
 
 def errors(model: type[BaseModel], body: object) -> list[tuple[str, tuple[int | str, ...]]]:
@@ -45,6 +45,11 @@ def test_the_source_of_the_summary_example_is_its_text() -> None:
     assert examples.PART["summary"]["end"] == len(examples.SUMMARY["summary"])
 
 
+def test_the_token_of_the_example_stream_is_a_piece_of_its_summary() -> None:
+    event = examples.TOKEN_EVENT
+    assert event["text"] == examples.SUMMARY["summary"][event["start"] : event["end"]]
+
+
 @pytest.mark.parametrize("model", [model for model in MODELS.values() if issubclass(model, Sent)])
 def test_what_is_sent_is_strict_closed_and_frozen(model: type[BaseModel]) -> None:
     assert model.model_config.get("strict") is True
@@ -65,7 +70,6 @@ def test_what_is_answered_may_gain_fields(model: type[BaseModel]) -> None:
         ({"text": "\ud800"}, ("string_unicode", ("text",))),
         ({"text": 5}, ("string_type", ("text",))),
         ({"text": None}, ("string_type", ("text",))),
-        ({"stream": True}, ("not_available", ("stream",))),
         ({"stream": 0}, ("bool_type", ("stream",))),
         ({"truncation": "tail"}, ("literal_error", ("truncation",))),
         ({"model": ""}, ("string_too_short", ("model",))),
@@ -99,6 +103,11 @@ def test_the_texts_of_a_batch_may_be_wrong_in_their_own_place() -> None:
 def test_a_batch_of_other_things_than_strings_is_refused_at_the_first() -> None:
     assert errors(BatchRequest, {"texts": ["alpha", 1, 2, 3]}) == [("string_type", ("texts", 1))]
     assert errors(BatchRequest, {"texts": []}) == [("too_short", ("texts",))]
+
+
+def test_a_batch_is_not_streamed() -> None:
+    assert errors(BatchRequest, {"texts": ["alpha"], "stream": True}) == [("not_available", ("stream",))]
+    assert BatchRequest.model_validate({"texts": ["alpha"], "stream": False}).stream is False
 
 
 @pytest.mark.parametrize(

@@ -40,14 +40,15 @@ class Envelope:
         try:
             await self.app(inner, receive, answer.send)
         except ClientDisconnect:
-            pass  # nobody is left to be answered
+            answer.status = CLIENT_LEFT  # perhaps after it had begun
         except Exception as error:
             _log_unforeseen(error, record)
             if answer.status is not None:
                 raise
             await respond(Request(inner), error)(inner, receive, answer.send)
         finally:
-            self._account(scope["method"], inner, record, answer.status or CLIENT_LEFT, time.perf_counter() - started)
+            status = record.status or answer.status or CLIENT_LEFT
+            self._account(scope["method"], inner, record, status, time.perf_counter() - started)
 
     def _account(self, method: str, scope: Scope, record: Record, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")

@@ -17,7 +17,8 @@ from app.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from app.examples import EXAMPLES, FIELD_PROBLEM, PROBLEM
+from app.examples import EVENTS, EXAMPLES, FIELD_PROBLEM, PROBLEM
+from app.schemas import TokenEvent
 
 JsonObject = dict[str, Any]
 Responses = dict[int | str, JsonObject]
@@ -39,6 +40,12 @@ TAGS: list[JsonObject] = [
     {"name": "Operations", "description": "For those who run the service."},
 ]
 
+EVENTS_TYPE = "text/event-stream"
+EVENTS_MEANING = (
+    "Server-sent events, each with JSON as its data: `token` for every token, a `TokenEvent`; then `summary`, the "
+    "`Summary` that is answered without `stream`, or `error`, a `Problem`; and at last `done`. Comments keep the "
+    "connection alive. An error before the first token has a status of its own."
+)
 ANYWHERE = (405, 422, 500)  # errors of every route
 TOO_LONG = "has 200001 characters; a text may have 200000"
 REQUEST_ID: JsonObject = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
@@ -129,10 +136,17 @@ def request_examples(**examples: JsonObject) -> JsonObject:
     return {"requestBody": {"content": {"application/json": {"examples": named}}}}
 
 
+def event_stream() -> Responses:
+    """The other form of an answer that is timed: one that is streamed."""
+    schema = {"type": "string", "description": EVENTS_MEANING, "contentSchema": _reference("schemas", "TokenEvent")}
+    return {200: {**TIMED[200], "content": {EVENTS_TYPE: {"schema": schema, "example": EVENTS}}}}
+
+
 def completed(document: JsonObject) -> JsonObject:
     """The document of the framework, with what all operations have in common."""
+    schemas = {**document["components"]["schemas"], **_event_schemas()}
     components = {
-        "schemas": {name: _completed_schema(name, each) for name, each in document["components"]["schemas"].items()},
+        "schemas": {name: _completed_schema(name, each) for name, each in sorted(schemas.items())},
         "responses": {name: _error(meaning, examples) for name, (meaning, examples) in ERRORS.items()},
         "headers": HEADERS,
         "parameters": PARAMETERS,
@@ -142,6 +156,12 @@ def completed(document: JsonObject) -> JsonObject:
         for path, item in document["paths"].items()
     }
     return {**document, "paths": paths, "components": components}
+
+
+def _event_schemas() -> JsonObject:
+    """What the framework does not find in a route: the data of an event."""
+    schema = TokenEvent.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), TokenEvent.__name__: schema}
 
 
 def _completed_schema(name: str, schema: JsonObject) -> JsonObject:

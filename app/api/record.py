@@ -24,6 +24,7 @@ class Record:
     texts: int = 0
     characters: int = 0
     error: str | None = None
+    status: int | None = None  # of what went wrong after the answer had begun
 
     def trace(self) -> dict[str, str]:
         """The fields that tie a log line to the caller's trace."""

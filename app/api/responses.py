@@ -9,11 +9,13 @@ from starlette.responses import Response
 
 from app.alignment import Attention, Item, SummaryItem, align, top
 from app.api.problems import describe
+from app.engine.pieces import Piece
 from app.engine.request import Part, Summary, Timing
 from app.models.base import ModelInfo, Span
 from app.schemas import AttentionRequest
 
 JsonObject = dict[str, Any]
+DECIMALS = 5  # of what is streamed: those that /attention has when nothing is said
 CELLS_AT_ONCE = 100_000  # weights written in one go: a few milliseconds
 
 
@@ -44,6 +46,16 @@ def summary_json(summary: Summary, identifier: str) -> JsonObject:
     if summary.parts is not None:
         content["parts"] = [_part(part) for part in summary.parts]
     return content
+
+
+def piece_json(piece: Piece) -> JsonObject:
+    return {
+        "text": piece.text,
+        "start": piece.start,
+        "end": piece.end,
+        "log_probability": round(piece.log_probability, DECIMALS),
+        "sources": [{**_range(span), "weight": round(weight, DECIMALS)} for span, weight in piece.sources],
+    }
 
 
 def attention_json(attention: Attention, language: str, wanted: AttentionRequest) -> JsonObject:

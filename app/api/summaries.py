@@ -5,12 +5,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.body import BatchRoute, StrictRoute
-from app.api.openapi import TIMED, errors, request_examples
+from app.api.openapi import TIMED, errors, event_stream, request_examples
 from app.api.problems import instance_of
 from app.api.record import record_of
 from app.api.requests import admissible, check_count, check_text, decoding_options, in_place, timeout_seconds
 from app.api.responses import JsonObject, attention_json, failure_json, json_response, summary_json
 from app.api.service import Service, ServiceDep
+from app.api.stream import stream
 from app.api.threads import by_size
 from app.api.work import Result, summarize, summarize_all
 from app.engine.engine import Engine
@@ -32,20 +33,23 @@ batch_router = APIRouter(route_class=BatchRoute, tags=["Summaries"], responses=W
     operation_id="summarize",
     summary="Summarize one text",
     response_model=SummarySchema,
-    response_description="The summary.",
-    responses=TIMED,
+    response_description="The summary, or the events of one that is streamed.",
+    responses=event_stream(),
     openapi_extra=request_examples(text=SUMMARIZE_REQUEST),
 )
 async def summarize_text(body: SummarizeRequest, request: Request, service: ServiceDep) -> Response:
-    """Writes a summary and tells what part of the text was used."""
+    """Writes a summary and tells what part of the text was used. With `stream` its tokens are told while they are
+    written."""
     check_text(body.text, service.settings)
     engine = service.engine(body.model)
     work = SummaryRequest(
         body.text,
-        decoding_options(body.parameters, engine.info),
+        decoding_options(body.parameters, engine.info, stream=body.stream),
         truncation=body.truncation,
         timeout=timeout_seconds(body, service.settings),
     )
+    if body.stream:
+        return await stream(request, engine, work)
     summary = await summarize(request, engine, work)
     return json_response(summary_json(summary, record_of(request).request_id), summary.timing)
 

@@ -51,7 +51,7 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
         await over
         if leaving.done() and not all(future.done() for future in futures):
             raise ClientDisconnect
-        return [_result(future, timeout) for future in futures]
+        return [result_of(future, timeout) for future in futures]
     finally:
         late.cancel()
         leaving.cancel()
@@ -80,7 +80,8 @@ def _when_all_are_done(futures: Sequence[Future[Summary]], tell: Callable[[], ob
         tell()
 
 
-def _result(future: Future[Summary], timeout: float) -> Result:
+def result_of(future: Future[Summary], timeout: float) -> Result:
+    """What a future holds, or that it is too late for it."""
     if not future.done():
         return DeadlineExceededError(f"The summary was not ready after {timeout:g} s.")
     return future.exception() or future.result()

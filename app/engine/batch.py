@@ -6,17 +6,21 @@ unknown: the worker then drops the whole batch and finds out.
 Where the device encodes beside the decoder, live rows step on meanwhile, and newcomers join when they are encoded.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.engine.job import Decoded, Job
 from app.engine.observer import EngineObserver
+from app.engine.request import WrittenToken
 from app.engine.scheduler import passes
-from app.engine.trail import AttentionTrail, keep
+from app.engine.trail import AttentionTrail, keep, top_sources
 from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
-from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, select
+from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
+
+logger = logging.getLogger(__name__)
 
 # What a job came to: its outcome, or None when the model failed on this job alone.
 Outcome = tuple[Job, Decoded | None]
@@ -135,6 +139,7 @@ class RunningBatch:
         """Hand every search the answers for its own rows, and move rows to where their hypotheses went."""
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
+        streamed: list[tuple[Job, Written, int]] = []  # with its row
         answers = select(output.log_probabilities, asks)
         kept = keep(output) if any(one.trail for one, _ in live) else output
         for one, rows in live:
@@ -149,6 +154,10 @@ class RunningBatch:
             self._tell_first_token(one.job)
             if one.search.found:
                 over.append((one.job, self._decoded(one, one.search.found)))
+            elif isinstance(one.search, GreedySearch) and one.job.ticket.plan.request.on_token:
+                streamed.append((one.job, one.search.latest, rows.start))
+        if streamed:
+            _tell_tokens(streamed, output)
         for job, _ in over:
             self.drop(job)
         if moved:
@@ -184,3 +193,16 @@ class RunningBatch:
         numbers = SourceNumbers(self._numerals, plan.source.ids, job.part) if options.numbers_from_source else None
         search = GreedySearch if options.num_beams == 1 else BeamSearch
         return search(options, special, candidates, numbers)
+
+
+def _tell_tokens(streamed: Sequence[tuple[Job, Written, int]], output: StepOutput) -> None:
+    every = top_sources(output.attention, [row for _, _, row in streamed])
+    for (job, written, _), sources in zip(streamed, every, strict=True):
+        plan = job.ticket.plan
+        assert plan.request.on_token is not None
+        part = plan.parts.index(job.part)
+        token = WrittenToken(part, written.place, written.token, written.log_probability, sources, written.kept)
+        try:
+            plan.request.on_token(token)
+        except Exception as error:  # a listener's failure is not the batch's
+            logger.error("a token could not be told: %s", type(error).__name__)

@@ -19,6 +19,7 @@ from app.engine.admission import plan
 from app.engine.costs import Load
 from app.engine.job import Ticket
 from app.engine.observer import EngineObserver
+from app.engine.pieces import Pieces
 from app.engine.request import Summary, SummaryRequest
 from app.engine.worker import Worker
 from app.errors import ModelFailedError, OverloadedError, RequestError, TooLargeError
@@ -85,6 +86,19 @@ class Engine:
         A text that is wrong on its own does not raise: its future holds the RequestError. Cancelling a future frees its
         rows within one step. Tokenizing takes time: call from a thread.
         """
+        return [entry.future if isinstance(entry, Ticket) else _failed(entry) for entry in self._admit(requests)]
+
+    def stream(self, request: SummaryRequest) -> tuple[Future[Summary], Pieces]:
+        """Submit one text whose `on_token` is set. Here it is raised what is wrong with it.
+
+        The pieces turn what `on_token` is told, perhaps already before this returns, into text.
+        """
+        (entry,) = self._admit([request])
+        if isinstance(entry, RequestError):
+            raise entry
+        return entry.future, Pieces(self._model, entry.plan)
+
+    def _admit(self, requests: Sequence[SummaryRequest]) -> list[Ticket | RequestError]:
         submitted = self._clock()
         try:
             if requests:
@@ -95,7 +109,7 @@ class Engine:
             for _ in requests:
                 self._observer.refused(error.reason)
             raise
-        return [entry.future if isinstance(entry, Ticket) else _failed(entry) for entry in planned]
+        return planned
 
     def drain(self, grace: float) -> None:
         """Unready at once; refuse new work; answer what was admitted within `grace` seconds; stop the worker.

@@ -1,5 +1,6 @@
 """What travels between the routes and the engine: frozen, without a word of HTTP or of a model family."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +12,29 @@ FinishReason = Literal["stop", "length", "given"]
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenToken:
+    """A token of one part of a source, as soon as greedy search has chosen it.
+
+    `place` counts from 0 in its part: where a text has to be run again, its tokens are told again. `kept` of the tokens
+    up to this one stay, whatever follows: the others are a part of a number, which is taken off a summary that is cut.
+    `sources` are the tokens of the part with the largest attention weights of this step, and those, largest first.
+    """
+
+    part: int
+    place: int
+    token: int
+    log_probability: float
+    sources: tuple[tuple[int, float], ...]
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class SummaryRequest:
     """One text to summarize.
 
     `given` is a summary to be scored and aligned (teacher forced) instead of a generated one.
     `timeout` is in seconds from the moment of submission.
+    `on_token` is called for each token of a greedy search, by a thread of the worker, which it must not keep waiting.
     """
 
     text: str
@@ -24,6 +43,7 @@ class SummaryRequest:
     attention: bool = False
     given: str | None = None
     timeout: float = 60.0
+    on_token: Callable[[WrittenToken], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

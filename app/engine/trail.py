@@ -11,6 +11,16 @@ from torch import Tensor
 from app.models.base import StepOutput
 from app.search import Hypothesis
 
+TOP_SOURCES = 5
+
+
+def top_sources(attention: Tensor, rows: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
+    """For each of these rows of a step, (rows, source), its largest weights as (column, weight), largest first."""
+    weights, columns = attention[list(rows)].topk(min(TOP_SOURCES, attention.shape[1]))
+    pairs = zip(columns.tolist(), weights.tolist(), strict=True)
+    # A row is zero beyond its own source.
+    return [tuple((column, weight) for column, weight in zip(*pair, strict=True) if weight > 0) for pair in pairs]
+
 
 def keep(output: StepOutput) -> StepOutput:
     """A step whose attention stays as it is: one copy for all who ask for theirs."""

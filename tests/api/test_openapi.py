@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from app import errors, examples, schemas
 from app.errors import RequestError
+from tests.api.events import events_of
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 ERRORS = {"405", "422", "500"}
@@ -188,6 +189,15 @@ def test_what_may_be_null_is_that_or_one_type_or_one_with_a_name(document: dict[
     null = {"type": "null"}
     choices = [node["anyOf"] for node in nodes(document) if null in node.get("anyOf", [])]
     assert [choice for choice in choices if not all("$ref" in each or each == null for each in choice)] == []
+
+
+def test_both_forms_of_a_summary_are_told(document: dict[str, Any]) -> None:
+    content = document["paths"]["/summarize"]["post"]["responses"]["200"]["content"]
+    assert list(content) == [JSON, "text/event-stream"]
+    events = list(events_of(content["text/event-stream"]["example"].splitlines()))
+    assert [name for name, _ in events] == ["token", "summary", "done"]
+    schemas.TokenEvent.model_validate(events[0][1])
+    schemas.Summary.model_validate(events[1][1])
 
 
 def test_the_segmenter_of_words_is_named(document: dict[str, Any]) -> None:

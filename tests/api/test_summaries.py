@@ -168,9 +168,8 @@ def test_an_unknown_model_is_404(client: TestClient) -> None:
     assert problem_of(summarize(client, model="nope"), 404)["error_type"] == "model-not-found"
 
 
-def test_streaming_is_422_and_said_to_be_unavailable(client: TestClient) -> None:
-    assert "not available yet" in problem_of(summarize(client, stream=True), 422)["detail"]
-    assert summarize(client, stream=False).status_code == 200
+def test_a_batch_is_not_streamed(client: TestClient) -> None:
+    assert problem_of(batch(client, TEXT, stream=True), 422)["errors"][0]["pointer"] == "/stream"
 
 
 @pytest.mark.parametrize("poison", [UNENCODABLE, UNSTEPPABLE, NOT_A_NUMBER])

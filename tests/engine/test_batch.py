@@ -1,18 +1,24 @@
 """The running batch step by step, without a thread."""
 
-from app.engine.batch import RunningBatch
+from collections.abc import Callable
+
+import pytest
+
+from app.engine.batch import Outcome, RunningBatch
 from app.engine.job import Job, Plan, Ticket
 from app.engine.observer import EngineObserver
-from app.engine.request import SummaryRequest
+from app.engine.request import SummaryRequest, WrittenToken
 from app.models.base import DecodingOptions
 from app.numerals import Numerals
 from tests.engine.running import Clock
-from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel
+from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel, distribution
+
+OnToken = Callable[[WrittenToken], None]
 
 
-def job(model: FakeModel, text: str, beams: int = 2, length: int = 4) -> Job:
+def job(model: FakeModel, text: str, beams: int = 2, length: int = 4, on_token: OnToken | None = None) -> Job:
     tokens = model.tokenize(text)
-    request = SummaryRequest(text, DecodingOptions(beams, length, min_length=length))
+    request = SummaryRequest(text, DecodingOptions(beams, length, min_length=length), on_token=on_token)
     return Ticket(Plan(request, tokens, (range(len(tokens.ids)),)), submitted=0.0).jobs[0]
 
 
@@ -75,6 +81,48 @@ def test_newcomers_who_are_alone_are_waited_for() -> None:
     assert [len(rows) for rows in model.steps] == [1]
 
 
+def test_each_token_is_told_in_its_own_step_to_whoever_asked() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    told: list[WrittenToken] = []
+    listened = job(model, "alpha bravo charlie delta echo foxtrot", beams=1, length=3, on_token=told.append)
+    batch.join([(job(model, "golf"), [0, 1]), (listened, [2]), (job(model, "hotel", beams=1), [3])])
+    over: list[Outcome] = []
+    for count in (1, 2, 3, 3):
+        over += batch.step()
+        assert len(told) == count
+    ((_, decoded),) = over
+    assert decoded
+    hypothesis = decoded.found.hypothesis
+    assert tuple(written.token for written in told) == hypothesis.tokens
+    assert tuple(written.log_probability for written in told) == hypothesis.log_probabilities
+    assert [written.place for written in told] == [0, 1, 2]
+    rows = [row for step in model.steps for row in step if row.source == listened.source]
+    for written, row in zip(told, rows, strict=False):
+        weights = distribution(row)[1].tolist()
+        assert [weight for _, weight in written.sources] == sorted(weights, reverse=True)[:5]
+        assert all(weights[column] == weight for column, weight in written.sources)
+
+
+def test_a_beam_tells_no_tokens() -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    batch.join([(job(model, "alpha", on_token=_fail), [0, 1])])
+    assert not any(batch.step() for _ in range(2))
+
+
+def test_a_listener_who_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    model = FakeModel()
+    batch = open_batch(model)
+    told: list[WrittenToken] = []
+    batch.join([(job(model, "alpha", beams=1, on_token=_fail), [0])])
+    batch.join([(job(model, "bravo", beams=1, on_token=told.append), [1])])
+    outcomes = [outcome for _ in range(5) for outcome in batch.step()]
+    assert [decoded is not None for _, decoded in outcomes] == [True, True]
+    assert len(told) == 4
+    assert {record.message for record in caplog.records} == {"a token could not be told: ValueError"}
+
+
 def test_a_job_is_dropped_at_most_once() -> None:
     model = FakeModel()
     batch = open_batch(model)
@@ -85,3 +133,7 @@ def test_a_job_is_dropped_at_most_once() -> None:
     assert model.occupied == 0
     assert batch.step() == []
     assert model.steps == []
+
+
+def _fail(_: WrittenToken) -> None:
+    raise ValueError("what a caller sent")

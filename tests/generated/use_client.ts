@@ -5,7 +5,9 @@ import type { components, paths } from "./schema.js";
 
 type Schemas = components["schemas"];
 
-const client = createClient<paths>({ baseUrl: process.argv[2]! });
+const baseUrl = process.argv[2]!;
+const client = createClient<paths, `application/${string}`>({ baseUrl });
+const textClient = createClient<paths, `text/${string}`>({ baseUrl });
 const text =
   "Northwind Airlines cancelled more than 200 flights on Friday after a computer failure left thousands of passengers " +
   "stranded at airports across the country. Chief executive Dana Whitfield apologised and promised refunds. 🙂";
@@ -20,7 +22,7 @@ async function operations(): Promise<void> {
     const { data } = await client.GET(path);
     assert.equal(data?.status, "ok");
   }
-  const { data } = await client.GET("/metrics", { parseAs: "text" });
+  const { data } = await textClient.GET("/metrics", { parseAs: "text" });
   assert.match(data ?? "", /precis_queue_texts/);
 }
 
@@ -46,6 +48,18 @@ async function summaries(): Promise<string> {
   assert.equal(reason, "stop");
   assert.equal(data.parts, undefined);
   return data.summary;
+}
+
+async function streamed(): Promise<void> {
+  const { data, response } = await textClient.POST("/summarize", { body: { text, stream: true }, parseAs: "text" });
+  assert.equal(response.headers.get("Content-Type")?.split(";")[0], "text/event-stream");
+  const events = (data ?? "").split("\n\n").map((event) => event.split("\n").map((line) => line.replace(/^\w+: /, "")));
+  const dataOf = (wanted: string) => events.filter(([name]) => name === wanted).map(([, json]) => JSON.parse(json!));
+  const pieces: Schemas["TokenEvent"][] = dataOf("token");
+  const [summary]: Schemas["Summary"][] = dataOf("summary");
+  assert(pieces.length > 1);
+  assert.equal(pieces.map((piece) => piece.text).join(""), summary?.summary);
+  assert(pieces[0]?.sources[0]?.weight);
 }
 
 async function batch(summary: string): Promise<void> {
@@ -85,6 +99,7 @@ async function problems(): Promise<void> {
 await operations();
 await catalog();
 const summary = await summaries();
+await streamed();
 await batch(summary);
 await attention(summary);
 await problems();

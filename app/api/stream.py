@@ -1,0 +1,148 @@
+"""A summary while it is written: server-sent events, from the engine's threads to one reader.
+
+What is not sent yet waits here, one token for each step, so that whoever reads slowly keeps nobody else waiting.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+
+import orjson
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope, Send
+
+from app.api.problems import describe, instance_of
+from app.api.record import record_of
+from app.api.responses import JsonObject, piece_json, summary_json
+from app.api.threads import by_size
+from app.api.work import MARGIN_SECONDS, TOKENIZED_AT_ONCE, result_of
+from app.engine.engine import Engine
+from app.engine.pieces import Piece, Pieces
+from app.engine.request import Summary, SummaryRequest, WrittenToken
+
+SILENCE_SECONDS = 15.0  # after these a comment keeps the connection alive
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy should not wait for more
+
+
+async def stream(request: Request, engine: Engine, work: SummaryRequest) -> "EventStream":
+    """The answer to one text that was admitted. Raises why it was not."""
+    record = record_of(request)
+    record.texts, record.characters = 1, len(work.text)
+    feed = Feed()
+    streamed = replace(work, on_token=feed.tell)
+    future, pieces = await by_size(len(work.text), TOKENIZED_AT_ONCE, lambda: engine.stream(streamed))
+    future.add_done_callback(feed.end)
+    return EventStream(request, feed, future, pieces, work.timeout)
+
+
+class Feed:
+    """Tokens and then their end, told by any thread, taken by the event loop in which this was made."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._tokens: list[WrittenToken] = []
+        self.over = False
+
+    def tell(self, written: WrittenToken) -> None:
+        self._loop.call_soon_threadsafe(self._add, written)
+
+    def end(self, *_: object) -> None:
+        """Nothing more comes."""
+        self._loop.call_soon_threadsafe(self._end)
+
+    @property
+    def empty(self) -> bool:
+        return not self._tokens
+
+    async def wait(self) -> None:
+        """Until there is something new, but not for very long."""
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    def take(self) -> list[WrittenToken]:
+        self._news.clear()
+        tokens, self._tokens = self._tokens, []
+        return tokens
+
+    def _add(self, written: WrittenToken) -> None:
+        self._tokens.append(written)
+        self._news.set()
+
+    def _end(self) -> None:
+        self.over = True
+        self._news.set()
+
+
+class EventStream(EventSourceResponse):
+    """Begins with the first token. What goes wrong before is raised; later, or after a long silence, it is an event.
+
+    A reader who leaves frees the row.
+    """
+
+    def __init__(self, request: Request, feed: Feed, future: Future[Summary], pieces: Pieces, timeout: float) -> None:
+        super().__init__(self._events(), headers=HEADERS)
+        self._request = request
+        self._feed = feed
+        self._future = future
+        self._pieces = pieces
+        self._timeout = timeout
+        self._complete = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hangs = asyncio.get_running_loop().call_later(self._timeout + MARGIN_SECONDS, self._feed.end)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            hangs.cancel()
+            self._future.cancel()
+        if not self._complete:
+            raise ClientDisconnect
+
+    async def stream_response(self, send: Send) -> None:
+        await self._feed.wait()
+        if self._feed.over and self._feed.empty:
+            result = result_of(self._future, self._timeout)
+            if isinstance(result, BaseException):
+                self._complete = True
+                raise result
+        await super().stream_response(send)
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        while not self._feed.over:
+            tokens = self._feed.take()
+            if sent := self._written(tokens) if tokens else KEEPALIVE_COMMENT:
+                yield sent
+            await self._feed.wait()
+        yield self._written(self._feed.take()) + self._ending()
+        self._complete = True
+
+    def _written(self, tokens: Iterable[WrittenToken]) -> bytes:
+        return _token_events(piece for token in tokens for piece in self._pieces.add(token))
+
+    def _ending(self) -> bytes:
+        result = result_of(self._future, self._timeout)
+        if isinstance(result, BaseException):
+            last = _event("error", self._problem(result))
+        else:
+            summary = summary_json(result, record_of(self._request).request_id)
+            last = _token_events(self._pieces.rest()) + _event("summary", summary)
+        return last + _event("done", {})  # an event without data would not be noticed
+
+    def _problem(self, error: BaseException) -> JsonObject:
+        failure, record = describe(error), record_of(self._request)
+        record.error, record.status = failure.slug, failure.status
+        return failure.document(instance=instance_of(self._request), request_id=record.request_id)
+
+
+def _token_events(pieces: Iterable[Piece]) -> bytes:
+    return b"".join(_event("token", piece_json(piece)) for piece in pieces)
+
+
+def _event(name: str, data: JsonObject) -> bytes:
+    return format_sse_event(event=name, data_str=orjson.dumps(data).decode())
