@@ -96,10 +96,13 @@ class Found:
 
 
 class Written(NamedTuple):
-    """The token that a search wrote last. `kept` of the tokens up to it stay, even if the summary is cut here."""
+    """The token that a search wrote last; None, and its log-probability 0, once it is over.
+
+    `kept` of the tokens up to it stay, even if the summary is cut here.
+    """
 
     place: int
-    token: int
+    token: int | None
     log_probability: float
     kept: int
 
@@ -281,8 +284,10 @@ class GreedySearch(_OneRow):
 
     @property
     def latest(self) -> Written:
-        """Once there is one."""
+        """After a step."""
         tokens = self._tokens
+        if self.found:
+            return Written(len(tokens), None, 0.0, len(self.found.hypothesis.tokens))
         return Written(len(tokens) - 1, tokens[-1], self._log_probabilities[-1], self._rules.kept(tokens))
 
     def asks(self) -> list[Ask]:

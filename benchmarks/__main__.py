@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import alone, company, comparison, connections, open_loop, roofline, scaling, ties, tune
+from benchmarks import alone, company, comparison, connections, open_loop, roofline, scaling, streams, ties, tune
 from benchmarks.counting import PRECISIONS
 from benchmarks.texts import SAMPLE
 
@@ -101,6 +101,24 @@ def connections_command(
 ) -> None:
     """A thousand clients for ten minutes: errors, memory, lag of the event loop."""
     print(connections.measure(precision, clients, minutes, output))
+
+
+@app.command(name="streams")
+def streams_command(
+    precision: Precision = "auto",
+    clients: Annotated[int, typer.Option(help="Who stream at once.")] = 200,
+    others: Annotated[int, typer.Option(help="Who wait for whole summaries, beside the stalled.")] = 64,
+    stalled: Annotated[int, typer.Option(help="Who ask for a long stream and do not read it.")] = 50,
+    rounds: int = 3,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 10.0,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """When streamed tokens come, and what readers cost who do not read."""
+    plan = streams.Plan(clients, others, stalled, rounds, seconds)
+    if quick:
+        plan = streams.Plan(clients=20, others=8, stalled=5, rounds=1, seconds=2.0)
+    print(streams.measure(precision, plan, output))
 
 
 @app.command(name="company")

@@ -164,11 +164,12 @@ def test_what_is_told_to_stay_of_a_summary_stays(source: list[int], seed: int, l
     while search.found is None:
         logits = torch.randn(1, len(PIECES), generator=generator) * 2
         search.advance(select(logits.log_softmax(1), search.asks()))
-        if search.found is None:
-            latest = search.latest
-            assert latest.place == len(told)
+        latest = search.latest
+        assert latest.place == len(told)
+        if latest.token is not None:
             told.append(latest.token)
-            kept.append(latest.kept)
+        kept.append(latest.kept)
+    assert latest.token is None
     assert kept == sorted(kept)
     assert search.found.hypothesis.tokens == tuple(told[: kept[-1]])
 

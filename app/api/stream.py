@@ -4,7 +4,7 @@ What is not sent yet waits here, one token for each step, so that whoever reads 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from app.api.responses import JsonObject, piece_json, summary_json
 from app.api.threads import by_size
 from app.api.work import MARGIN_SECONDS, TOKENIZED_AT_ONCE, result_of
 from app.engine.engine import Engine
-from app.engine.pieces import Piece, Pieces
+from app.engine.pieces import Pieces
 from app.engine.request import Summary, SummaryRequest, WrittenToken
 
 SILENCE_SECONDS = 15.0  # after these a comment keeps the connection alive
@@ -114,34 +114,32 @@ class EventStream(EventSourceResponse):
         await super().stream_response(send)
 
     async def _events(self) -> AsyncIterator[bytes]:
-        while not self._feed.over:
-            tokens = self._feed.take()
-            if sent := self._written(tokens) if tokens else KEEPALIVE_COMMENT:
-                yield sent
-            await self._feed.wait()
-        yield self._written(self._feed.take()) + self._ending()
+        over = False
+        while not over:
+            over, tokens = self._feed.over, self._feed.take()
+            for written in tokens:
+                for piece in self._pieces.add(written):
+                    yield _event("token", piece_json(piece))
+                    await asyncio.sleep(0)  # a part of a long text may come all at once
+            if not over:
+                if not tokens:
+                    yield KEEPALIVE_COMMENT
+                await self._feed.wait()
+        yield self._ending()
         self._complete = True
-
-    def _written(self, tokens: Iterable[WrittenToken]) -> bytes:
-        return _token_events(piece for token in tokens for piece in self._pieces.add(token))
 
     def _ending(self) -> bytes:
         result = result_of(self._future, self._timeout)
         if isinstance(result, BaseException):
             last = _event("error", self._problem(result))
         else:
-            summary = summary_json(result, record_of(self._request).request_id)
-            last = _token_events(self._pieces.rest()) + _event("summary", summary)
+            last = _event("summary", summary_json(result, record_of(self._request).request_id))
         return last + _event("done", {})  # an event without data would not be noticed
 
     def _problem(self, error: BaseException) -> JsonObject:
         failure, record = describe(error), record_of(self._request)
         record.error, record.status = failure.slug, failure.status
         return failure.document(instance=instance_of(self._request), request_id=record.request_id)
-
-
-def _token_events(pieces: Iterable[Piece]) -> bytes:
-    return b"".join(_event("token", piece_json(piece)) for piece in pieces)
 
 
 def _event(name: str, data: JsonObject) -> bytes:

@@ -154,7 +154,7 @@ class RunningBatch:
             self._tell_first_token(one.job)
             if one.search.found:
                 over.append((one.job, self._decoded(one, one.search.found)))
-            elif isinstance(one.search, GreedySearch) and one.job.ticket.plan.request.on_token:
+            if isinstance(one.search, GreedySearch) and one.job.ticket.plan.request.on_token:
                 streamed.append((one.job, one.search.latest, rows.start))
         if streamed:
             _tell_tokens(streamed, output)

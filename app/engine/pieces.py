@@ -29,7 +29,7 @@ class Piece:
 class Pieces:
     """The pieces of one summary, in the order of its text.
 
-    The parts of a long text are written side by side. What is told of a later one waits for the end of those before.
+    The parts of a long text are written side by side. What is told of one waits until those before it are over.
     """
 
     def __init__(self, model: Seq2SeqModel, plan: Plan) -> None:
@@ -42,24 +42,17 @@ class Pieces:
         self._end = 0  # of what has been told
 
     def add(self, written: WrittenToken) -> Iterator[Piece]:
-        """What can be told now."""
+        """What can be told now; to be read to its end."""
         self._waiting[written.part].append(written)
-        yield from self._tell()
-
-    def rest(self) -> Iterator[Piece]:
-        """What has waited, now that all parts are over."""
-        for part in range(self._part + 1, len(self._waiting)):
-            self._part, self._ids = part, []
-            self._start = self._end
-            yield from self._tell()
-
-    def _tell(self) -> Iterator[Piece]:
-        waiting = self._waiting[self._part]
-        while waiting:
-            written = waiting.popleft()
-            if written.place == len(self._ids):
-                self._ids.append(written.token)
-                yield self._piece(written)
+        while self._part < len(self._waiting) and self._waiting[self._part]:
+            following = self._waiting[self._part].popleft()
+            if following.place < len(self._ids):
+                continue
+            if following.token is None:
+                self._part, self._ids, self._start = self._part + 1, [], self._end
+            else:
+                self._ids.append(following.token)
+                yield self._piece(following)
 
     def _piece(self, written: WrittenToken) -> Piece:
         text = self._model.detokenize(self._ids[: written.kept]).text

@@ -13,7 +13,7 @@ FinishReason = Literal["stop", "length", "given"]
 
 @dataclass(frozen=True, slots=True)
 class WrittenToken:
-    """A token of one part of a source, as soon as greedy search has chosen it.
+    """A token of one part of a source, as soon as greedy search has chosen it, or None: the part is over.
 
     `place` counts from 0 in its part: where a text has to be run again, its tokens are told again. `kept` of the tokens
     up to this one stay, whatever follows: the others are a part of a number, which is taken off a summary that is cut.
@@ -22,7 +22,7 @@ class WrittenToken:
 
     part: int
     place: int
-    token: int
+    token: int | None
     log_probability: float
     sources: tuple[tuple[int, float], ...]
     kept: int

@@ -88,15 +88,15 @@ def test_each_token_is_told_in_its_own_step_to_whoever_asked() -> None:
     listened = job(model, "alpha bravo charlie delta echo foxtrot", beams=1, length=3, on_token=told.append)
     batch.join([(job(model, "golf"), [0, 1]), (listened, [2]), (job(model, "hotel", beams=1), [3])])
     over: list[Outcome] = []
-    for count in (1, 2, 3, 3):
+    for count in (1, 2, 3, 4):
         over += batch.step()
         assert len(told) == count
     ((_, decoded),) = over
     assert decoded
     hypothesis = decoded.found.hypothesis
-    assert tuple(written.token for written in told) == hypothesis.tokens
-    assert tuple(written.log_probability for written in told) == hypothesis.log_probabilities
-    assert [written.place for written in told] == [0, 1, 2]
+    assert [written.token for written in told] == [*hypothesis.tokens, None]
+    assert [written.log_probability for written in told[:-1]] == [*hypothesis.log_probabilities]
+    assert [written.place for written in told] == [0, 1, 2, 3]
     rows = [row for step in model.steps for row in step if row.source == listened.source]
     for written, row in zip(told, rows, strict=False):
         weights = distribution(row)[1].tolist()
@@ -119,7 +119,7 @@ def test_a_listener_who_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> 
     batch.join([(job(model, "bravo", beams=1, on_token=told.append), [1])])
     outcomes = [outcome for _ in range(5) for outcome in batch.step()]
     assert [decoded is not None for _, decoded in outcomes] == [True, True]
-    assert len(told) == 4
+    assert len(told) == 5
     assert {record.message for record in caplog.records} == {"a token could not be told: ValueError"}
 
 

@@ -62,7 +62,8 @@ class Written:
         return self.ids[: self.kept[-1]] if self.kept else []
 
     def told(self, part: int) -> list[WrittenToken]:
-        every = enumerate(zip(self.ids, self.kept, strict=True))
+        """And that it is over."""
+        every = enumerate(zip([*self.ids, None], [*self.kept, len(self.summary)], strict=True))
         return [WrittenToken(part, place, token, -place / 8, (), kept) for place, (token, kept) in every]
 
 
@@ -107,7 +108,6 @@ def test_the_pieces_of_any_tokens_are_the_summary(story: tuple[Model, list[Writt
     model, parts, told = story
     pieces = pieces_of(model, len(parts))
     every: list[Piece] = [piece for token in told for piece in pieces.add(token)]
-    every += pieces.rest()
     summary, _ = join_pieces([model.detokenize(one.summary) for one in parts])
     assert "".join(piece.text for piece in every) == summary.text
     end = 0
@@ -116,7 +116,7 @@ def test_the_pieces_of_any_tokens_are_the_summary(story: tuple[Model, list[Writt
         assert piece.text == summary.text[piece.start : piece.end]
         end = piece.end
     assert [piece.log_probability for piece in every] == [
-        token.log_probability for part, one in enumerate(parts) for token in one.told(part)
+        token.log_probability for part, one in enumerate(parts) for token in one.told(part) if token.token is not None
     ]
 
 
@@ -124,7 +124,15 @@ def test_the_pieces_of_any_tokens_are_the_summary(story: tuple[Model, list[Writt
 def test_each_token_of_the_first_part_is_told_at_once(case: tuple[Model, Written]) -> None:
     model, one = case
     pieces = pieces_of(model, 2)
-    assert [len(list(pieces.add(token))) for token in one.told(0)] == [1] * len(one.ids)
+    assert [len(list(pieces.add(token))) for token in one.told(0)] == [1] * len(one.ids) + [0]
+
+
+def test_a_part_is_told_as_soon_as_those_before_it_are_over() -> None:
+    model = FakeModel()
+    pieces = Pieces(model, Plan(SummaryRequest("", DecodingOptions()), SOURCE, (range(1), range(1, 2), range(2, 3))))
+    first, second, third = (Written([id], [1]).told(part) for part, id in enumerate((7, 8, 9)))
+    told = [[piece.text for piece in pieces.add(token)] for token in (second[0], *third, first[0], first[1], second[1])]
+    assert told == [[], [], [], ["bravo"], [" charlie"], [" delta"]]
 
 
 def test_bytes_of_a_character_and_white_space_wait_for_what_follows() -> None:
@@ -146,13 +154,11 @@ def test_what_may_be_taken_off_waits() -> None:
     assert told == ["a", *[""] * (len(ids) - 2), " 漢"]
 
 
-@pytest.mark.parametrize("parts", [(range(3),), (range(1), range(1, 3))])
-def test_sources_are_spans_of_the_whole_text(parts: tuple[range, ...]) -> None:
-    pieces = Pieces(FakeModel(), Plan(SummaryRequest(SOURCE.text, DecodingOptions()), SOURCE, parts))
-    last = parts[-1]
-    list(pieces.add(WrittenToken(len(parts) - 1, 0, 9, -0.5, ((2 - last.start, 0.75), (0, 0.25)), 1)))
-    (piece,) = [*pieces.rest()] if len(parts) > 1 else [*pieces.add(WrittenToken(0, 1, 9, -0.5, ((2, 1.0),), 2))]
-    assert piece.sources[0][0] == Span(12, 19)
+def test_sources_are_spans_of_the_whole_text() -> None:
+    pieces = Pieces(FakeModel(), Plan(SummaryRequest(SOURCE.text, DecodingOptions()), SOURCE, (range(1), range(1, 3))))
+    list(pieces.add(WrittenToken(0, 0, None, 0.0, (), 0)))
+    (piece,) = pieces.add(WrittenToken(1, 0, 9, -0.5, ((1, 0.75), (0, 0.25)), 1))
+    assert piece.sources == ((Span(12, 19), 0.75), (Span(6, 11), 0.25))
 
 
 @pytest.mark.parametrize("name", ["news-en", "news-zh"])
