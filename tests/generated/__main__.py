@@ -6,6 +6,7 @@ goes there too.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+CODE = {"python": "documented.py", "typescript": "documented.ts"}
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PATIENCE_SECONDS = 120.0
@@ -26,12 +28,21 @@ def main(folder: Path) -> int:
     shutil.rmtree(folder / "precis_client", ignore_errors=True)  # types that are no longer generated must not stay
     path = f"{folder / 'venv' / 'bin'}:{folder / 'node_modules' / '.bin'}:{os.environ['PATH']}"
     with serving(folder / "log") as url:
+        write_documented(folder, url)
         (folder / "openapi.json").write_bytes(urllib.request.urlopen(f"{url}/openapi.json").read())
         for command in commands(url):
             print("$", " ".join(command), flush=True)
             if status := subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, check=False).returncode:
                 return status
     return 0
+
+
+def write_documented(folder: Path, url: str) -> None:
+    """The code that stands in the documents, as files."""
+    text = (ROOT / "docs" / "generated-clients.md").read_text(encoding="utf-8")
+    for language, name in CODE.items():
+        (code,) = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+        (folder / name).write_text(code.replace("http://127.0.0.1:8000", url), encoding="utf-8")
 
 
 def commands(url: str) -> list[list[str]]:
@@ -41,10 +52,12 @@ def commands(url: str) -> list[list[str]]:
         [*generate, "--output-path", "precis_client", "--fail-on-warning"],
         ["mypy"],
         ["python", "use_client.py", url],
+        ["python", "documented.py"],
         # It applies the rules of redocly.yaml first.
         ["openapi-typescript", "openapi.json", "--output", "schema.d.ts", "--default-non-nullable", "false"],
         ["tsc"],
         ["node", "use_client.js", url],
+        ["node", "documented.js"],
     ]
 
 
