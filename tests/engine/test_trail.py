@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.engine.trail import AttentionTrail, keep
+from app.engine.trail import TOP_SOURCES, AttentionTrail, keep, top_sources
 from app.models.base import StepOutput
 from app.search import Hypothesis
 
@@ -41,3 +41,16 @@ def test_attention_that_is_not_finite_is_an_error() -> None:
     trail.record(step([[math.nan]], None), slice(0, 1))
     with pytest.raises(ArithmeticError):
         trail.follow(Hypothesis((5,), (-0.1,), (0,)))
+
+
+def test_the_largest_sources_of_a_row_are_within_its_own_source() -> None:
+    attention = torch.tensor(
+        [[0.125, 0.5, 0.25, 0.0625, 0.03125, 0.03125], [1, 0, 0, 0, 0, 0], [0.25, 0.75, 0, 0, 0, 0]]
+    )
+    assert TOP_SOURCES == 5
+    wide, one, two = top_sources(attention, [0, 1, 2])
+    assert wide[:4] == ((1, 0.5), (2, 0.25), (0, 0.125), (3, 0.0625))
+    assert len(wide) == 5
+    assert (one, two) == (((0, 1.0),), ((1, 0.75), (0, 0.25)))
+    assert top_sources(attention, [2]) == [two]
+    assert top_sources(attention[:, :2], [2]) == [two]
