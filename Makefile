@@ -17,9 +17,13 @@ TEST := $(VENV)/.test-$(PINS)
 BENCH := $(VENV)/.bench-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
 
-# The tools that make clients want other versions of what the service stands on, so that they have a place of their own.
+# Clients of others, each where no other version is; the versions stand in tests/clients/.
+HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/clients/huggingface_hub.txt)
+HF_JS := tests/clients/node_modules/.installed-$(shell cksum < tests/clients/package.json | cut -d" " -f1)
+
+# The tools that generate clients have a place of their own: one wants a typer that is not ours.
 GENERATED := build/generated
-GENERATORS := $(GENERATED)/.installed-$(shell cat tests/generated/requirements.txt tests/generated/package.json | cksum | cut -d" " -f1)
+GENERATORS := $(GENERATED)/.installed-$(shell cat constraints.txt tests/generated/requirements.txt tests/generated/package.json | cksum | cut -d" " -f1)
 
 # Threads that spin while they wait starve the other work of the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -35,7 +39,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers test-generated python
+.PHONY: help serve test check format train evaluate bench test-containers test-clients test-generated python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -75,6 +79,9 @@ bench: $(BENCH) ## the service, its peers and the offline limit on this machine,
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
 
+test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Python and JavaScript, on the service (wants Node.js, npm and curl)
+	$(PY) -m pytest tests/clients $(ARGS)
+
 test-generated: $(SERVE) $(GENERATORS) ## check the OpenAPI document, generate clients in Python and TypeScript, and use them (wants Node.js)
 	$(PY) -m tests.generated $(GENERATED)
 
@@ -89,11 +96,24 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+.venv-clients/huggingface_hub-%/.installed: | $(VENV)/.created
+	@echo "installing huggingface_hub $* into .venv-clients, this once"
+	@rm -rf $(@D) && mkdir -p $(@D) && grep -v '^huggingface_hub==' constraints.txt > $(@D)/constraints.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-input --target $(@D) -c $(@D)/constraints.txt huggingface_hub==$*
+	@touch $@
+
+$(HF_JS):
+	@for tool in node npm curl; do command -v $$tool >/dev/null || { echo "$$tool is missing (Debian: apt-get install nodejs npm curl)" >&2; exit 1; }; done
+	cd tests/clients && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
+	@touch $@
+
 $(GENERATORS): | $(VENV)/.created
 	@command -v npm >/dev/null || { echo "npm is missing. Install it (Debian: apt-get install npm)" >&2; exit 1; }
 	@rm -rf $(GENERATED) && mkdir -p $(GENERATED) && cp tests/generated/package.json $(GENERATED)
 	$(PY) -m venv $(GENERATED)/venv
-	$(GENERATED)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input -r tests/generated/requirements.txt
+	@grep -v '^typer==' constraints.txt > $(GENERATED)/constraints.txt
+	$(GENERATED)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input -c $(GENERATED)/constraints.txt \
+	  -r tests/generated/requirements.txt mypy
 	cd $(GENERATED) && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
 	@touch $@
 

@@ -18,6 +18,12 @@ SUMMARIZE_REQUEST: dict[str, Any] = {"text": TEXT, "parameters": PARAMETERS, "tr
 BATCH_REQUEST: dict[str, Any] = {"texts": [TEXT, SECOND_TEXT], "parameters": {"num_beams": 2}}
 ATTENTION_REQUEST: dict[str, Any] = {"text": TEXT, "level": "word", "format": "top", "top_k": 3}
 ATTENTION_OF_GIVEN_SUMMARY: dict[str, Any] = {"text": TEXT, "summary": "Short summaries in one batch", "precision": 3}
+HUGGING_FACE_PARAMETERS: dict[str, Any] = {
+    "truncation": "longest_first",
+    "generate_parameters": {"num_beams": 2, "max_length": 24},
+}
+HUGGING_FACE_REQUEST: dict[str, Any] = {"inputs": TEXT, "parameters": HUGGING_FACE_PARAMETERS}
+HUGGING_FACE_TEXTS: dict[str, Any] = {"inputs": [TEXT, SECOND_TEXT], "parameters": {"num_beams": 2}}
 
 DIGEST = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 REQUEST_ID = "5f0c9a7e2d8b4c31a6e4f1d2c3b4a596"
@@ -48,6 +54,7 @@ SUMMARY: dict[str, Any] = {
     "usage": USAGE,
     "timing": TIMING,
 }
+HUGGING_FACE_SUMMARY: dict[str, Any] = {"summary_text": "Writing short summaries"}
 WEIGHTED_RANGE: dict[str, Any] = {"start": 46, "end": 55, "weight": 0.91}
 TOKEN_EVENT: dict[str, Any] = {
     "text": " summaries",
@@ -130,6 +137,9 @@ EXAMPLES = {
     "SummarizeRequest": SUMMARIZE_REQUEST,
     "BatchRequest": BATCH_REQUEST,
     "AttentionRequest": ATTENTION_REQUEST,
+    "HuggingFaceGenerateParameters": HUGGING_FACE_PARAMETERS["generate_parameters"],
+    "HuggingFaceParameters": HUGGING_FACE_PARAMETERS,
+    "HuggingFaceRequest": HUGGING_FACE_REQUEST,
     "FieldProblem": FIELD_PROBLEM,
     "Problem": PROBLEM,
     "Range": RANGE,
@@ -141,6 +151,7 @@ EXAMPLES = {
     "Summary": SUMMARY,
     "WeightedRange": WEIGHTED_RANGE,
     "TokenEvent": TOKEN_EVENT,
+    "HuggingFaceSummary": HUGGING_FACE_SUMMARY,
     "BatchFailure": BATCH_FAILURE,
     "BatchResponse": BATCH_RESPONSE,
     "SourceItem": SOURCE_ITEM,

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app import __version__
-from app.api import catalog, docs, operations, summaries
+from app.api import catalog, docs, huggingface, operations, summaries
 from app.api.lag import watched
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION, SERVERS, TAGS
@@ -53,7 +53,14 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         telemetry=TELEMETRY_OFF,
     )
     app.state.service = service
-    for router in (summaries.router, summaries.batch_router, catalog.router, operations.router, docs.router):
+    for router in (
+        summaries.router,
+        summaries.batch_router,
+        catalog.router,
+        huggingface.router,
+        operations.router,
+        docs.router,
+    ):
         app.include_router(router)
     app.add_middleware(Envelope, service=service)
     return app

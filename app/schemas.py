@@ -13,6 +13,7 @@ from pydantic import (
     FailFast,
     Field,
     PlainValidator,
+    TypeAdapter,
     WithJsonSchema,
     field_validator,
 )
@@ -55,6 +56,14 @@ def _not_streamed(stream: bool) -> bool:
     return stream
 
 
+def _text_or_texts(value: object) -> str | list[str]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return _ANY_TEXTS.validate_python(value)
+    raise PydanticCustomError("text_or_texts_type", "must be a string or an array of strings")
+
+
 def _string(value: object) -> str:
     if not isinstance(value, str):
         raise PydanticCustomError("string_type", "must be a string")
@@ -64,6 +73,13 @@ def _string(value: object) -> str:
 Text = Annotated[str, AfterValidator(_readable), WithJsonSchema({"type": "string", "minLength": 1})]
 # A text of a batch may be wrong in its own place, so that only its type is checked here.
 AnyText = Annotated[str, PlainValidator(_string), WithJsonSchema({"type": "string"})]
+AnyTexts = Annotated[list[AnyText], FailFast(), Field(min_length=1)]
+_ANY_TEXTS: TypeAdapter[list[str]] = TypeAdapter(AnyTexts)
+TextOrTexts = Annotated[
+    str | list[str],
+    PlainValidator(_text_or_texts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 Absent = SkipJsonSchema[None]  # what may be left out of an answer is never null in it
 
 # Aliases of this kind keep their names in the document, so that a generator makes one type of each.
@@ -75,6 +91,17 @@ Truncation = TypeAliasType(
             description="When the text is too long for the model: `head` keeps its beginning, `error` answers 422, "
             "`chunk` summarizes every part of it, in order.",
             examples=["head"],
+        ),
+    ],
+)
+HuggingFaceTruncation = TypeAliasType(
+    "HuggingFaceTruncation",
+    Annotated[
+        Literal["do_not_truncate", "longest_first", "only_first", "only_second", "head", "error", "chunk"],
+        Field(
+            description="`do_not_truncate` is `error`; `longest_first`, `only_first` and `only_second` are `head`. "
+            "`head`, `error` and `chunk` are those of `/summarize`.",
+            examples=["longest_first"],
         ),
     ],
 )
@@ -159,9 +186,7 @@ class BatchRequest(Options):
     stream: Annotated[bool, AfterValidator(_not_streamed), WithJsonSchema({"type": "boolean", "const": False})] = Field(
         False, description="A batch is not streamed: only `false`."
     )
-    texts: Annotated[list[AnyText], FailFast()] = Field(
-        min_length=1, description="The texts to summarize. One that is wrong is an error in its own place."
-    )
+    texts: AnyTexts = Field(description="The texts to summarize. One that is wrong is an error in its own place.")
 
 
 class AttentionRequest(Options):
@@ -180,6 +205,31 @@ class AttentionRequest(Options):
         if summary is not None and info.data.get("truncation") == "chunk":
             raise PydanticCustomError("chunk", "a given summary cannot be used with truncation 'chunk'")
         return summary
+
+
+class HuggingFaceGenerateParameters(Parameters):
+    """Those of Hugging Face's `generate` that are known here; any other is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class HuggingFaceParameters(HuggingFaceGenerateParameters):
+    """Parameters of Hugging Face's summarization task. The model's own may stand here or in `generate_parameters`,
+    which wins. `clean_up_tokenization_spaces` and all that is not known are ignored."""
+
+    truncation: HuggingFaceTruncation | None = Field(None, description="`head` when left out.")
+    generate_parameters: HuggingFaceGenerateParameters | None = Field(
+        None, description="How the summary is searched for."
+    )
+
+
+class HuggingFaceRequest(Sent):
+    """Hugging Face's summarization task: one text or several. Fields that are not known are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    inputs: TextOrTexts = Field(description="The text to summarize, or several.")
+    parameters: HuggingFaceParameters | None = Field(None, description="How they are summarized.")
 
 
 class Answered(BaseModel):
@@ -290,6 +340,12 @@ class TokenEvent(Range):
     sources: list[WeightedRange] = Field(
         description="The spans with the largest attention weights, largest first; at most 5."
     )
+
+
+class HuggingFaceSummary(Answered):
+    """A summary as Hugging Face's clients want it: one for each input, in an array."""
+
+    summary_text: str = Field(description="The summary.")
 
 
 class BatchFailure(Answered):

@@ -15,7 +15,10 @@ from app.config import Settings, variable
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PIN = r"[\w.-]+==\d[\w.]*"
-TARGETS = ("serve", "test", "check", "format", "train", "evaluate", "bench", "test-containers", "test-generated")
+TARGETS = (
+    *("serve", "test", "check", "format", "train", "evaluate", "bench"),
+    *("test-containers", "test-clients", "test-generated"),
+)
 
 
 def read(name: str) -> str:
@@ -70,6 +73,12 @@ def test_the_tools_that_generate_clients_are_exact_versions_and_nothing_else() -
     assert [name for name, version in packages.items() if not re.fullmatch(r"\d[\w.]*", version, re.ASCII)] == []
 
 
+def test_the_clients_of_others_are_exact_versions() -> None:
+    versions = read("tests/clients/huggingface_hub.txt").split()
+    versions += json.loads(read("tests/clients/package.json"))["dependencies"].values()
+    assert [version for version in versions if not re.fullmatch(r"\d+\.\d+\.\d+", version, re.ASCII)] == []
+
+
 def test_the_build_backend_is_the_pinned_one() -> None:
     assert PROJECT["build-system"]["requires"] == [pins()["setuptools"]]
 
@@ -116,7 +125,7 @@ def test_the_data_that_make_takes_by_itself_are_in_the_project() -> None:
     assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("target", ["check", "test", "test-containers", "test-generated"])
+@pytest.mark.parametrize("target", ["check", "test", "test-containers", "test-clients", "test-generated"])
 def test_ci_runs_the_same_targets_as_everybody(target: str) -> None:
     assert re.search(rf"^ *make {target}\b", read(".ci/run"), re.MULTILINE)
 

@@ -53,7 +53,8 @@ def test_the_token_of_the_example_stream_is_a_piece_of_its_summary() -> None:
 @pytest.mark.parametrize("model", [model for model in MODELS.values() if issubclass(model, Sent)])
 def test_what_is_sent_is_strict_closed_and_frozen(model: type[BaseModel]) -> None:
     assert model.model_config.get("strict") is True
-    assert model.model_config.get("extra") == "forbid"
+    theirs = model.__name__.startswith("HuggingFace")  # their clients send much that means nothing here
+    assert model.model_config.get("extra") == ("ignore" if theirs else "forbid")
     assert model.model_config.get("frozen") is True
 
 

@@ -31,9 +31,10 @@ PATIENT = {"PRECIS_TIMEOUT_MS": "600000", "PRECIS_DRAIN_SECONDS": "600"}  # a sl
 
 
 class Process:
-    """`python -m tests.serving` on a free port; decoding waits while it is held."""
+    """`python -m tests.serving`, or another module, on a free port; decoding waits while it is held."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, module: str = "tests.serving", **settings: str) -> None:
+        self._module = module
         self._hold = folder / "hold"
         self._output = folder / "output"
         self._settings = {HOLD: str(self._hold), "PRECIS_PORT": "0", "PRECIS_MAX_ROWS": "8", **PATIENT, **settings}
@@ -41,7 +42,7 @@ class Process:
     def __enter__(self) -> Self:
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.serving"],
+                [sys.executable, "-m", self._module],
                 cwd=ROOT,
                 env=environment(**self._settings),
                 stdout=output,

@@ -29,9 +29,10 @@ MOST_FIELDS = 64  # of one object: keeps a hostile body from becoming as many er
 class StrictRoute(APIRoute):
     """Refuses query parameters that nobody reads, and reads JSON bodies as this file says.
 
-    A route with a body is called here as `endpoint(body, request, service)`: what the framework would do for each
-    request, beyond what its declaration tells the OpenAPI document, costs more than all the rest of a route. One such
-    request is begun each time the event loop goes round, however many come at once.
+    A route with a body is called here as `endpoint(body, request, service)`, with what its path names beside them:
+    what the framework would do for each request, beyond what its declaration tells the OpenAPI document, costs more
+    than all the rest of a route. One such request is begun each time the event loop goes round, however many come at
+    once.
     """
 
     @staticmethod
@@ -62,7 +63,7 @@ class StrictRoute(APIRoute):
         async with service.turn:
             await asyncio.sleep(0)
         sent = await by_size(len(body), READ_AT_ONCE, lambda: _validated(self._model, parse_json(body)))
-        response: Response = await self.endpoint(sent, request, service)
+        response: Response = await self.endpoint(sent, request, service, **request.path_params)
         return response
 
     @cached_property

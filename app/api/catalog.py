@@ -1,17 +1,14 @@
 """The routes that tell of the models."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.api.body import StrictRoute
-from app.api.openapi import errors
+from app.api.openapi import ModelName, errors
 from app.api.responses import json_response, model_json
 from app.api.service import ServiceDep
 from app.schemas import Model, ModelList
 
-ModelName = Annotated[str, Path(description="Name of a model, as `GET /models` tells it.", examples=["news-en"])]
 router = APIRouter(route_class=StrictRoute, tags=["Models"])
 
 

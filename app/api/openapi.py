@@ -1,8 +1,9 @@
 """What the OpenAPI document says beyond the schemas: errors and headers of every route, examples that can be posted."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Path
 from starlette.exceptions import HTTPException
 
 from app.api.problems import MEDIA_TYPE, Failure, describe, invalid
@@ -36,6 +37,7 @@ Send `X-Request-ID` to find a request again in the log, and `traceparent` (W3C) 
 SERVERS: list[JsonObject] = [{"url": ".", "description": "The service that this document comes from."}]
 TAGS: list[JsonObject] = [
     {"name": "Summaries", "description": "Summaries, and the attention behind them."},
+    {"name": "Hugging Face", "description": "Hugging Face's summarization task, for clients that exist."},
     {"name": "Models", "description": "What is loaded, and what it can do."},
     {"name": "Operations", "description": "For those who run the service."},
 ]
@@ -122,6 +124,7 @@ ERRORS: dict[str, tuple[str, Sequence[Exception]]] = {
     ),
 }
 COMPONENTS = {describe(examples[0]).status: name for name, (_, examples) in ERRORS.items()}
+ModelName = Annotated[str, Path(description="Name of a model, as `GET /models` tells it.", examples=["news-en"])]
 TIMED: Responses = {200: {"headers": {"Server-Timing": {"$ref": "#/components/headers/Server-Timing"}}}}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import orjson
+from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -97,6 +98,8 @@ def respond(request: Request, error: BaseException) -> Response:
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """The one exception handler of the application."""
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error = HTTPException(error.status_code, headers={"Allow": ", ".join(_allowed(request))})
     return respond(request, error)
 
 
@@ -126,6 +129,13 @@ def _of_the_framework(error: HTTPException) -> Failure:
         headers = {"Allow": _with_head(headers.get("Allow", ""))}
         return Failure(405, phrase, slug, f"this route answers only {headers['Allow']}", headers=headers)
     return Failure(error.status_code, phrase, slug, str(error.detail), headers=headers)
+
+
+def _allowed(request: Request) -> set[str]:
+    """Methods of all the routes of this path: the framework tells those of the first one."""
+    path = request.scope["route"].path
+    same = (each for each in iter_route_contexts(request.app.routes) if each.path == path)
+    return {method for each in same for method in each.methods or ()}
 
 
 def _with_head(allowed: str) -> str:

@@ -1,8 +1,7 @@
 """From what callers send to what the engine takes, with the limits that the operator and the checkpoint set."""
 
 import dataclasses
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.api.problems import invalid
 from app.config import Settings
@@ -46,11 +45,11 @@ def check_text(text: str, settings: Settings, pointer: str = "/text") -> None:
         raise invalid((FieldError(pointer, "holds a lone surrogate, which is no Unicode character"),))
 
 
-def check_count(texts: Sequence[str], settings: Settings) -> None:
+def check_count(texts: Sequence[str], settings: Settings, pointer: str = "/texts") -> None:
     if len(texts) > settings.max_batch_texts:
         raise TooLargeError(
             f"the batch has {len(texts)} texts; it may have {settings.max_batch_texts}",
-            (FieldError("/texts", f"has {len(texts)} texts; it may have {settings.max_batch_texts}"),),
+            (FieldError(pointer, f"has {len(texts)} texts; it may have {settings.max_batch_texts}"),),
         )
 
 
@@ -63,13 +62,11 @@ def admissible(request: SummaryRequest, settings: Settings, place: int) -> Summa
     return request
 
 
-def in_place(error: BaseException, place: int) -> BaseException:
-    """What the engine says about `/text` is told of the place where that text stands in the batch."""
+def in_place(error: BaseException, places: Mapping[str, str]) -> BaseException:
+    """What is wrong is told of the place where the caller wrote it: `places` are pointers by those of `/summarize`."""
     if not isinstance(error, InvalidRequestError):
         return error
-    here = f"/texts/{place}"
-    errors = tuple(FieldError(here, each.message) if each.pointer == "/text" else each for each in error.errors)
-    return InvalidRequestError(re.sub(r"^/text(?= )", here, error.detail), errors)
+    return invalid(tuple(FieldError(places.get(each.pointer, each.pointer), each.message) for each in error.errors))
 
 
 def _beyond(options: DecodingOptions, info: ModelInfo) -> tuple[FieldError, ...]:

@@ -19,7 +19,7 @@ DECIMALS = 5  # of what is streamed: those that /attention has when nothing is s
 CELLS_AT_ONCE = 100_000  # weights written in one go: a few milliseconds
 
 
-def json_response(content: JsonObject, timing: Timing | None = None) -> Response:
+def json_response(content: JsonObject | list[JsonObject], timing: Timing | None = None) -> Response:
     """`Server-Timing` repeats the timing object for tools that read headers."""
     headers = {"Server-Timing": _server_timing(timing)} if timing else None
     return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), 200, headers, "application/json")

@@ -121,7 +121,9 @@ def _batch_response(results: list[Result], request: Request) -> Response:
 def _in_batch(result: Result, place: int, request: Request) -> JsonObject:
     request_id = record_of(request).request_id
     if isinstance(result, BaseException):
-        return failure_json(in_place(result, place), instance=instance_of(request), request_id=request_id)
+        return failure_json(
+            in_place(result, {"/text": f"/texts/{place}"}), instance=instance_of(request), request_id=request_id
+        )
     return summary_json(result, f"{request_id}-{place}")
 
 

@@ -49,13 +49,16 @@ def test_many_errors_are_counted_in_the_detail_and_listed_below() -> None:
 
 def test_every_route_answers_every_other_method_with_405_and_allow(app: FastAPI, client: TestClient) -> None:
     checked = 0
+    methods: dict[str, set[str]] = {}
     for context in iter_route_contexts(app.routes):
         assert context.path
         assert context.methods
-        allowed = context.methods | ({"HEAD"} if "GET" in context.methods else set())
+        methods.setdefault(context.path, set()).update(context.methods)
+    for path, own in methods.items():
+        allowed = own | ({"HEAD"} if "GET" in own else set())
         for method in set(METHODS) - allowed:
-            response = client.request(method, context.path.replace("{name}", "news-en"))
-            assert response.status_code == 405, (method, context.path)
+            response = client.request(method, path.replace("{name}", "news-en"))
+            assert response.status_code == 405, (method, path)
             assert set(response.headers["allow"].split(", ")) == allowed
             if method != "HEAD":
                 assert response.headers["content-type"] == "application/problem+json"
@@ -64,9 +67,7 @@ def test_every_route_answers_every_other_method_with_405_and_allow(app: FastAPI,
     assert checked > 50
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/nope", "/summarize/", "/models/", "/models/a/b", "//livez", "/docs/nope", "/LIVEZ"]
-)
+@pytest.mark.parametrize("path", ["/nope", "/summarize/", "/models/", "/models/a/b", "//livez", "/docs/nope", "/LIVEZ"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_an_unknown_path_is_a_problem_for_every_method(client: TestClient, path: str, method: str) -> None:
     response = client.request(method, f"http://testserver{path}")

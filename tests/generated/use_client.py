@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from precis_client import Client, models
+from precis_client.api.hugging_face import hugging_face_summarization
 from precis_client.api.models import get_model, list_models
 from precis_client.api.operations import get_metrics, is_alive, is_healthy, is_ready
 from precis_client.api.summaries import attend, summarize, summarize_batch
@@ -19,6 +20,7 @@ from precis_client.models import (
     BatchResponse,
     FinishReason,
     Health,
+    HuggingFaceRequest,
     Model,
     ModelList,
     Parameters,
@@ -47,6 +49,7 @@ def main(url: str) -> None:
         long_text(client)
         batch(client)
         attention(client)
+        hugging_face(client)
         problems(client)
 
 
@@ -140,6 +143,14 @@ def attention(client: Client) -> None:
     assert isinstance(given.attention.weights, Unset)
     assert not isinstance(given.attention.top, Unset)
     assert {len(row) for row in given.attention.top} == {2}
+
+
+def hugging_face(client: Client) -> None:
+    one = hugging_face_summarization.sync(client=client, body=HuggingFaceRequest(inputs=TEXT))
+    two = hugging_face_summarization.sync(client=client, body=HuggingFaceRequest(inputs=[TEXT, TEXT]))
+    assert isinstance(one, list)
+    assert one[0].summary_text
+    assert two == one * 2
 
 
 def problems(client: Client) -> None:

@@ -85,6 +85,14 @@ async function attention(summary: string): Promise<void> {
   assert(given.attention.top.every((row) => row.length === 2));
 }
 
+async function huggingFace(summary: string): Promise<void> {
+  const { data } = await client.POST("/models/{name}", {
+    params: { path: { name: "news-en" } },
+    body: { inputs: [text, text] },
+  });
+  assert.deepEqual(data, [{ summary_text: summary }, { summary_text: summary }]);
+}
+
 async function problems(): Promise<void> {
   const { error: invalid } = await client.POST("/summarize", { body: { text, parameters: { num_beams: 99 } } });
   assert.equal(invalid?.status, 422);
@@ -102,4 +110,5 @@ const summary = await summaries();
 await streamed();
 await batch(summary);
 await attention(summary);
+await huggingFace(summary);
 await problems();
