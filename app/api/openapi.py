@@ -46,7 +46,7 @@ EVENTS_TYPE = "text/event-stream"
 EVENTS_MEANING = (
     "Server-sent events, each with JSON as its data: `token` for every token, a `TokenEvent`; then `summary`, the "
     "`Summary` that is answered without `stream`, or `error`, a `Problem`; and at last `done`. Comments keep the "
-    "connection alive. An error before the first token has a status of its own."
+    "connection alive. What goes wrong before the first token has a status of its own."
 )
 ANYWHERE = (405, 422, 500)  # errors of every route
 TOO_LONG = "has 200001 characters; a text may have 200000"

@@ -14,12 +14,12 @@ PARAMETERS = tuple(field.name for field in dataclasses.fields(DecodingOptions))
 
 
 def decoding_options(parameters: Parameters, info: ModelInfo, *, stream: bool = False) -> DecodingOptions:
-    """What was sent, completed with the checkpoint's own defaults. What is streamed has one beam: only that is certain
-    before the end."""
+    """What was sent, completed with the checkpoint's own defaults; one beam for a stream, since with several nothing is
+    certain before the end."""
     sent = {name: getattr(parameters, name) for name in PARAMETERS}
-    if stream and (sent["num_beams"] or 1) > 1:
-        raise invalid((FieldError("/parameters/num_beams", "must be 1 or left out with stream"),))
     if stream:
+        if (parameters.num_beams or 1) > 1:
+            raise invalid((FieldError("/parameters/num_beams", "must be 1, or left out, with stream"),))
         sent["num_beams"] = 1
     chosen = {name: getattr(info.defaults, name) if value is None else value for name, value in sent.items()}
     options = DecodingOptions(**{**chosen, "length_penalty": float(chosen["length_penalty"])})

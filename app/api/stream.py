@@ -109,7 +109,6 @@ class EventStream(EventSourceResponse):
         if self._feed.over and self._feed.empty:
             result = result_of(self._future, self._timeout)
             if isinstance(result, BaseException):
-                self._complete = True
                 raise result
         await super().stream_response(send)
 

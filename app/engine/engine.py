@@ -89,14 +89,25 @@ class Engine:
         return [entry.future if isinstance(entry, Ticket) else _failed(entry) for entry in self._admit(requests)]
 
     def stream(self, request: SummaryRequest) -> tuple[Future[Summary], Pieces]:
-        """Submit one text whose `on_token` is set. Here it is raised what is wrong with it.
+        """As `submit` for one text whose `on_token` is set, but whatever is wrong with it is raised.
 
-        The pieces turn what `on_token` is told, perhaps already before this returns, into text.
+        The pieces make text of what `on_token` is told, perhaps already before this returns.
         """
         (entry,) = self._admit([request])
         if isinstance(entry, RequestError):
             raise entry
         return entry.future, Pieces(self._model, entry.plan)
+
+    def drain(self, grace: float) -> None:
+        """Unready at once; refuse new work; answer what was admitted within `grace` seconds; stop the worker.
+
+        What is left then fails with DrainingError. A second call never shortens the grace of the first.
+        """
+        self._worker.drain(grace)
+
+    def retry_after(self) -> int:
+        """Whole seconds, at least one, computed from the measured queue."""
+        return self._worker.retry_after()
 
     def _admit(self, requests: Sequence[SummaryRequest]) -> list[Ticket | RequestError]:
         submitted = self._clock()
@@ -110,17 +121,6 @@ class Engine:
                 self._observer.refused(error.reason)
             raise
         return planned
-
-    def drain(self, grace: float) -> None:
-        """Unready at once; refuse new work; answer what was admitted within `grace` seconds; stop the worker.
-
-        What is left then fails with DrainingError. A second call never shortens the grace of the first.
-        """
-        self._worker.drain(grace)
-
-    def retry_after(self) -> int:
-        """Whole seconds, at least one, computed from the measured queue."""
-        return self._worker.retry_after()
 
     def _plan(self, request: SummaryRequest, submitted: float) -> Ticket | RequestError:
         try:

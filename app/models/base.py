@@ -199,7 +199,10 @@ class Seq2SeqModel(ABC):
 
     @abstractmethod
     def detokenize(self, ids: Sequence[int]) -> Tokens:
-        """Summary ids (no special ones) to text, white space at its edges removed, with a span for each id."""
+        """Summary ids (no special ones) to text, white space at its edges removed, with a span for each id.
+
+        The text of the first of some ids is the beginning of the text of all.
+        """
 
     @property
     def calm_rows(self) -> float:

@@ -1,6 +1,7 @@
 """What `/summarize` answers with `stream`, on the fake model: in this process, and over real sockets."""
 
 import signal
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from http.client import HTTPResponse
@@ -27,6 +28,7 @@ from tests.engine.running import Clock
 from tests.fakes import NOT_A_NUMBER, UNENCODABLE, UNSTEPPABLE, FakeModel, Row
 
 TEXT = "alpha bravo charlie delta echo foxtrot"
+Wait = Callable[[stream.Feed], Coroutine[Any, Any, None]]
 LONG = "alpha bravo charlie. " * 30
 
 
@@ -250,6 +252,32 @@ def test_a_deadline_that_passes_after_the_first_token_is_an_event(settings: Sett
     assert end == ("done", {})
 
 
+def test_an_engine_that_hangs_after_the_first_token_is_an_event(
+    app: FastAPI, held: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feeds: list[stream.Feed] = []
+    monkeypatch.setattr(stream.Feed, "wait", _remember(feeds, stream.Feed.wait))
+    with served(app) as server, post(server) as response:
+        events = events_of(response.iter_lines())
+        assert next(events)[0] == "token"
+        feeds[0].end()  # as the clock does in the end
+        (name, problem), end = events
+        assert (name, problem["status"], end) == ("error", 504, ("done", {}))
+        held.gate.open()
+
+
+def test_what_is_not_written_when_the_grace_ends_is_an_event(held: FakeModel) -> None:
+    app = create_app(Settings(drain_seconds=0.1), models=[held])
+    with served(app) as server, post(server) as response:
+        events = events_of(response.iter_lines())
+        assert next(events)[0] == "token"
+        server.server.handle_exit(signal.SIGTERM, None)
+        (name, problem), end = events
+        assert (name, problem["status"], problem["error_type"]) == ("error", 503, "draining")
+        assert end == ("done", {})
+        held.gate.open()
+
+
 def test_silence_is_filled_with_comments(app: FastAPI, model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model.gate.close()
     assert stream.SILENCE_SECONDS == 15
@@ -308,6 +336,14 @@ def test_after_sigterm_a_running_stream_goes_on_to_its_end(app: FastAPI, held: F
 def post(server: Served, **body: Any) -> AbstractContextManager[httpx2.Response]:
     sent = {"text": TEXT, "stream": True, **body}
     return httpx2.stream("POST", f"{server.url}/summarize", json=sent, timeout=PATIENCE)
+
+
+def _remember(feeds: list[stream.Feed], wait: Wait) -> Wait:
+    async def remembering(feed: stream.Feed) -> None:
+        feeds.append(feed)
+        await wait(feed)
+
+    return remembering
 
 
 def _fail_at_the_second_token(rows: list[Row]) -> None:
