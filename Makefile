@@ -14,8 +14,11 @@ PINS := $(shell cat pyproject.toml constraints.txt app/models/kernels/*.[ch] | c
 SERVE := $(VENV)/.serve-$(PINS)
 TRAIN := $(VENV)/.train-$(PINS)
 TEST := $(VENV)/.test-$(PINS)
+BROWSER := $(VENV)/.browser-$(PINS)
 BENCH := $(VENV)/.bench-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
+
+AXE := tests/browser/node_modules/axe-core/axe.min.js
 
 # Clients of others, each where no other version is; the versions stand in tests/clients/.
 HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/clients/huggingface_hub.txt)
@@ -39,7 +42,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-containers test-clients test-generated python
+.PHONY: help serve test check format train evaluate bench test-browser test-clients test-containers test-generated test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -55,7 +58,7 @@ check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/hadolint --failure-threshold style Dockerfile
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile tests/containers/*.Dockerfile
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
 
 format: $(DEV) ## rewrite the code as `make check` wants it
@@ -76,6 +79,9 @@ evaluate: $(TRAIN) ## scores, truth and attention of a checkpoint (DATA=rows.jso
 bench: $(BENCH) ## the service, its peers and the offline limit on this machine, in about 40 minutes (ARGS=--quick for a look)
 	$(PY) -m benchmarks peers $(ARGS)
 
+test-browser: $(BROWSER) $(AXE) ## try the page in Chromium (CHROMIUM=path names another one)
+	$(PY) -m pytest tests/browser $(ARGS)
+
 test-containers: ## build the image and run the compose file for real (CONTAINER_CHECK=tool, see CONTRIBUTING.md)
 	CONTAINER_CHECK="$(CONTAINER_CHECK)" tests/containers/check.sh
 
@@ -84,6 +90,10 @@ test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Pytho
 
 test-generated: $(SERVE) $(GENERATORS) ## check the OpenAPI document, generate clients in Python and TypeScript, and use them (wants Node.js)
 	$(PY) -m tests.generated $(GENERATED)
+
+test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
+	cd monitoring/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml
 
 python:
 	@echo "$(PYTHON)"
@@ -125,6 +135,13 @@ $(TRAIN): | $(VENV)/.created
 
 $(TEST): | $(VENV)/.created
 	$(call INSTALL,.[test])
+
+$(BROWSER): | $(VENV)/.created
+	$(call INSTALL,.[browser])
+
+$(AXE): tests/browser/package.json
+	npm install --prefix tests/browser --silent --no-audit --no-fund --no-package-lock
+	@touch $@
 
 $(BENCH): | $(VENV)/.created
 	$(call INSTALL,.[bench])

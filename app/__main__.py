@@ -4,6 +4,7 @@ import os
 import sys
 
 from app.config import load_settings
+from app.engine import forks
 from app.errors import ConfigurationError
 from app.logs import configure_logs
 
@@ -18,6 +19,8 @@ def main() -> int:
     # Threads that spin while they wait starve the other work of the machine. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Only now: the model's libraries take seconds to load, a wrong setting is told at once.
+    if settings.device in ("auto", "cpu"):
+        forks.prepare()  # side by side with this process
     from app.main import create_app
     from app.server import serve
 

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     max_characters: int = Field(200_000, ge=1, description="Characters in one text; beyond it 413.")
     timeout_ms: int = Field(60_000, ge=1, le=LONGEST_TIMEOUT_MS, description="Default deadline of a request.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="Grace for admitted work after SIGTERM.")
+    web_page: bool = Field(True, description="Serve the web page at /; false answers 404 there.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else json."

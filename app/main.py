@@ -1,10 +1,11 @@
 """Assembly: settings -> models -> engines -> routes. Nothing is loaded at import; everything is passed in."""
 
-import gc
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI
@@ -13,15 +14,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from app import __version__
-from app.api import catalog, docs, huggingface, operations, summaries
+from app.api import catalog, docs, huggingface, operations, page, summaries
 from app.api.lag import watched
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION, SERVERS, TAGS
 from app.api.problems import answer_error
 from app.api.service import Service
 from app.api.threads import limit_threads
+from app.api.tracing import Tracing, open_tracing
 from app.config import Settings
+from app.engine.costs import Load
 from app.engine.engine import Engine, threads_for
+from app.engine.process import LoadModel, ProcessLanes
+from app.engine.settling import settle
 from app.errors import RequestError
 from app.metrics import Metrics, PrometheusObserver
 from app.models import registry
@@ -35,7 +40,7 @@ log = structlog.get_logger("precis")
 
 def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = None) -> FastAPI:
     """The application. `models` are served as they are; without them, all of the model store is loaded at start-up."""
-    service = Service(settings, Metrics())
+    service, tracing = Service(settings, Metrics()), open_tracing(os.environ)
     app = FastAPI(
         title="Precis",
         version=__version__,
@@ -44,7 +49,7 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         servers=SERVERS,
         openapi_tags=TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        lifespan=_lifespan(service, models),
+        lifespan=_lifespan(service, tracing, models),
         exception_handlers=dict.fromkeys((RequestError, HTTPException), answer_error),
         openapi_url=None,
         docs_url=None,
@@ -60,13 +65,14 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         huggingface.router,
         operations.router,
         docs.router,
+        page.router,
     ):
         app.include_router(router)
-    app.add_middleware(Envelope, service=service)
+    app.add_middleware(Envelope, service=service, tracing=tracing)
     return app
 
 
-def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
+def _lifespan(service: Service, tracing: Tracing | None, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         limit_threads()
@@ -78,6 +84,8 @@ def _lifespan(service: Service, models: Sequence[Seq2SeqModel] | None) -> Lifesp
         async with watched(service.metrics.event_loop_lag_seconds.observe):
             yield
         await service.drain()
+        if tracing is not None:
+            await run_in_threadpool(tracing.close)
         if models is None:  # a thread inside a native library must not be torn down with the interpreter
             await run_in_threadpool(loading.join, service.settings.drain_seconds)
 
@@ -108,18 +116,26 @@ def load_store(service: Service) -> None:
     service.loading = False
 
 
-def build_engine(model: Seq2SeqModel, service: Service) -> Engine:
+def build_engine(model: Seq2SeqModel, service: Service, load: LoadModel | None = None) -> Engine:
+    """With `load`, which loads the same model anew, the lanes of a CPU run in processes."""
     settings, info = service.settings, model.info
     max_rows = settings.max_rows or (ROWS_ON_CPU if info.device == "cpu" else ROWS_ON_GPU)
+    limits = Load(settings.max_queue, settings.max_queue_tokens, settings.max_queue_rows, settings.max_queue_mb << 20)
+    threads = threads_for(info, max_rows)
+    lanes = None
+    if load and info.device == "cpu":
+        lanes = ProcessLanes(load, model, max_rows // threads)
+        lanes.prepare(threads)
     return Engine(
         model,
         max_rows=max_rows,
         max_queue=settings.max_queue,
-        max_queue_tokens=settings.max_queue_tokens,
-        max_queue_rows=settings.max_queue_rows,
-        max_queue_bytes=settings.max_queue_mb << 20,
-        observer=PrometheusObserver(service.metrics, info.name),
-        threads=threads_for(info, max_rows),
+        max_queue_tokens=limits.tokens,
+        max_queue_rows=limits.rows,
+        max_queue_bytes=limits.bytes,
+        observer=PrometheusObserver(service.metrics, info.name, limits),
+        threads=threads,
+        open_lane=lanes,
     )
 
 
@@ -127,10 +143,10 @@ def _load(service: Service, name: str) -> str | None:
     """Load and serve one checkpoint; the reason when that is impossible."""
     settings, started = service.settings, time.perf_counter()
     try:
-        model = registry.load(settings.model_store, name, device=settings.device, precision=settings.precision)
-        engine = build_engine(model, service)
-        gc.collect()
-        gc.freeze()  # what is left stays: to look for garbage in it again would stop everything for a tenth of a second
+        load = partial(registry.load, settings.model_store, name, device=settings.device, precision=settings.precision)
+        model = load()
+        engine = build_engine(model, service, load)
+        settle()
         service.add(engine)
     except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
         return " ".join(str(error).split()) or type(error).__name__

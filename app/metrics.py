@@ -2,13 +2,14 @@
 
 import threading
 from functools import partial
+from operator import truediv
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from app.engine.costs import Load
 from app.engine.observer import EngineObserver
 
-REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 TOKEN_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
@@ -22,6 +23,10 @@ class Metrics:
         gauge = partial(Gauge, labelnames=["model"], registry=registry)
         counter = partial(Counter, registry=registry)
         histogram = partial(Histogram, registry=registry)
+        self.ready = Gauge("precis_ready", "1 while work is taken, as /readyz tells.", registry=registry)
+        self.deadline_seconds = Gauge(
+            "precis_deadline_seconds", "Deadline of a request that names none.", registry=registry
+        )
         self.requests = counter("precis_requests", "Requests answered; 499: the caller left.", ["route", "status"])
         self.request_seconds = histogram(
             "precis_request_seconds", "Time to answer.", ["route"], buckets=REQUEST_SECONDS
@@ -30,6 +35,9 @@ class Metrics:
         self.queue_tokens = gauge("precis_queue_tokens", "Source tokens waiting to be encoded.")
         self.queue_rows = gauge("precis_queue_rows", "Decoder rows that those who wait need.")
         self.queue_bytes = gauge("precis_queue_bytes", "Memory that waiting texts hold, about.")
+        self.queue_fill = gauge(
+            "precis_queue_fill", "The fullest of the queue's limits (texts, tokens, rows, bytes); at 1 it refuses."
+        )
         self.expected_wait = gauge(
             "precis_expected_wait_seconds", "Until a newcomer would join, by the measured costs."
         )
@@ -67,14 +75,16 @@ class Metrics:
 
 
 class PrometheusObserver(EngineObserver):
-    """Counts what the engine of one model tells."""
+    """Counts what the engine of one model tells; `limits` are those of its queue."""
 
-    def __init__(self, metrics: Metrics, model: str) -> None:
+    def __init__(self, metrics: Metrics, model: str, limits: Load) -> None:
         self._metrics = metrics
+        self._limits = limits
         self._queue = [
             gauge.labels(model)
             for gauge in (metrics.queue_texts, metrics.queue_tokens, metrics.queue_rows, metrics.queue_bytes)
         ]
+        self._queue_fill = metrics.queue_fill.labels(model)
         self._expected_wait = metrics.expected_wait.labels(model)
         self._live_rows = metrics.live_rows.labels(model)
         self._slot_occupancy = metrics.slot_occupancy.labels(model)
@@ -90,6 +100,7 @@ class PrometheusObserver(EngineObserver):
     def queue_changed(self, waiting: Load, expected_wait: float) -> None:
         for gauge, value in zip(self._queue, waiting.values, strict=True):
             gauge.set(value)
+        self._queue_fill.set(max(map(truediv, waiting.values, self._limits.values)))
         self._expected_wait.set(expected_wait)
 
     def rows_changed(self, live: int, capacity: int) -> None:

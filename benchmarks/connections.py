@@ -66,10 +66,10 @@ def measure(precision: str, clients: int, minutes: float, folder: Path) -> str:
 
 
 def resident_mib(pid: int) -> float:
-    """Memory of a process that is in use."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
+    """Memory that a process and all those it started use; what they share counts once."""
+    sizes = re.findall(r"^Pss:\s+(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
+    return sum(map(int, sizes)) / 1024 + sum(resident_mib(int(child)) for child in children)
 
 
 def _lags(url: str) -> Mapping[float, float]:

@@ -20,6 +20,7 @@ from app.engine.batch import RunningBatch
 from app.engine.costs import Load
 from app.engine.engine import threads_for
 from app.engine.job import Job, Ticket
+from app.engine.lane import threads_of
 from app.engine.observer import EngineObserver
 from app.engine.request import SummaryRequest
 from app.engine.worker import Worker
@@ -62,7 +63,8 @@ def tickets(model: Seq2SeqModel, texts: Sequence[str], beams: int, rows: int) ->
 
 def continuous(model: Seq2SeqModel, waiting: Sequence[Ticket], rows: int, threads: int) -> None:
     """As the service does it."""
-    worker = Worker(model, rows, Load(inf, inf, inf, inf), EngineObserver(), time.monotonic, threads)
+    lanes = threads_of(model, time.monotonic)
+    worker = Worker(model, rows, Load(inf, inf, inf, inf), EngineObserver(), time.monotonic, lanes, threads)
     worker.start()
     try:
         worker.admit(waiting)
@@ -84,7 +86,7 @@ def static(model: Seq2SeqModel, waiting: Sequence[Ticket], rows: int, threads: i
             torch.set_num_threads(1)
         try:
             with torch.inference_mode():
-                batch = RunningBatch(model, numerals, rows // threads, EngineObserver(), time.monotonic)
+                batch = RunningBatch(model, numerals, rows // threads, time.monotonic)
                 while batches:
                     _decode(batch, [job for ticket in batches.pop() for job in ticket.jobs])
         except BaseException as error:
@@ -101,6 +103,7 @@ def static(model: Seq2SeqModel, waiting: Sequence[Ticket], rows: int, threads: i
 
 def _decode(batch: RunningBatch, jobs: Sequence[Job]) -> None:
     slots = iter(range(sum(job.rows for job in jobs)))
-    unfinished = len(jobs) - len(batch.join([(job, [next(slots) for _ in range(job.rows)]) for job in jobs]))
-    while unfinished:
-        unfinished -= len(batch.step())
+    batch.join([(job.task, [next(slots) for _ in range(job.rows)]) for job in jobs])
+    while not batch.idle:
+        batch.step()
+    batch.take_report()

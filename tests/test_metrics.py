@@ -10,9 +10,12 @@ def metrics() -> Metrics:
     return Metrics()
 
 
+LIMITS = Load(10, 1000, 100, 8192)
+
+
 @pytest.fixture
 def observer(metrics: Metrics) -> PrometheusObserver:
-    return PrometheusObserver(metrics, "news-en")
+    return PrometheusObserver(metrics, "news-en", LIMITS)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -32,7 +35,7 @@ def test_everything_that_an_engine_tells_is_counted() -> None:
 
 
 def test_gauges_hold_the_last_value_of_each_model(metrics: Metrics, observer: PrometheusObserver) -> None:
-    PrometheusObserver(metrics, "other").queue_changed(Load(9), 1.0)
+    PrometheusObserver(metrics, "other", LIMITS).queue_changed(Load(9), 1.0)
     observer.queue_changed(Load(5), 1.0)
     observer.queue_changed(Load(3, 120, 12, 4096), 0.5)
     observer.rows_changed(16, 64)
@@ -42,6 +45,14 @@ def test_gauges_hold_the_last_value_of_each_model(metrics: Metrics, observer: Pr
     assert value(metrics, "precis_expected_wait_seconds", model="news-en") == 0.5
     assert value(metrics, "precis_live_rows", model="news-en") == 16
     assert value(metrics, "precis_slot_occupancy", model="news-en") == 0.25
+
+
+@pytest.mark.parametrize("waiting", [Load(5, 1, 1, 1), Load(1, 500, 1, 1), Load(1, 1, 50, 1), Load(1, 1, 1, 4096)])
+def test_the_fullest_limit_tells_how_full_the_queue_is(
+    metrics: Metrics, observer: PrometheusObserver, waiting: Load
+) -> None:
+    observer.queue_changed(waiting, 1.0)
+    assert value(metrics, "precis_queue_fill", model="news-en") == 0.5
 
 
 def test_padding_efficiency_is_real_tokens_over_computed_ones(metrics: Metrics, observer: PrometheusObserver) -> None:

@@ -17,23 +17,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.problems import respond
 from app.api.record import Record, open_record
 from app.api.service import Service
+from app.api.tracing import Tracing
 
 CLIENT_LEFT = 499
+UNMATCHED = "unmatched"  # instead of a route
 log = structlog.get_logger("precis")
 
 
 class Envelope:
     """The only middleware."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, tracing: Tracing | None) -> None:
         self.app = app
         self.service = service
+        self.tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = time.perf_counter()
         record = open_record(Headers(scope=scope))
         inner = _inner_scope(scope, record)
         answer = Answer(send, record, without_body=scope["method"] == "HEAD", closing=lambda: self.service.draining)
@@ -47,19 +49,21 @@ class Envelope:
                 raise
             await respond(Request(inner), error)(inner, receive, answer.send)
         finally:
-            status = record.status or answer.status or CLIENT_LEFT
-            self._account(scope["method"], inner, record, status, time.perf_counter() - started)
+            route = getattr(inner.get("route"), "path", None)
+            self._account(scope, route, record, record.status or answer.status or CLIENT_LEFT)
 
-    def _account(self, method: str, scope: Scope, record: Record, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")
-        self.service.metrics.count_request(route, status, seconds)
+    def _account(self, scope: Scope, route: str | None, record: Record, status: int) -> None:
+        seconds = time.perf_counter() - record.started
+        self.service.metrics.count_request(route or UNMATCHED, status, seconds)
+        if self.tracing is not None:
+            self.tracing.record(scope, record, route, status)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not record.texts:  # the engine counts what reaches it
             self.service.metrics.refused.labels("too_large").inc()
         log.log(
             _level(status),
             "request",
-            method=method,
-            route=route,
+            method=scope["method"],
+            route=route or UNMATCHED,
             status=status,
             ms=round(seconds * 1000, 1),
             request_id=record.request_id,
@@ -108,4 +112,10 @@ def _level(status: int) -> int:
 def _log_unforeseen(error: Exception, record: Record) -> None:
     """Where it happened and of what kind; not its message, which may quote a caller's text."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("unforeseen", kind=type(error).__name__, frames=frames[-8:], request_id=record.request_id)
+    log.error(
+        "unforeseen",
+        kind=type(error).__name__,
+        frames=frames[-8:],
+        request_id=record.request_id,
+        trace_id=record.trace_id,
+    )

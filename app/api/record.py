@@ -3,10 +3,14 @@
 import random
 import re
 import secrets
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
+
+from app.engine.request import Timing
 
 _IDS = random.Random()
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -15,9 +19,10 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 
 @dataclass(slots=True)
 class Record:
-    """Filled in by the routes as they learn more."""
+    """Filled in by the routes as they learn more. Moments are those of `time.perf_counter`."""
 
     request_id: str
+    started: float = field(default_factory=time.perf_counter)
     trace_id: str | None = None
     parent_id: str | None = None
     span_id: str | None = None
@@ -25,6 +30,13 @@ class Record:
     characters: int = 0
     error: str | None = None
     status: int | None = None  # of what went wrong after the answer had begun
+    timing: Timing | None = None
+    answered: float = 0.0
+
+    def answer(self, timings: Iterable[Timing]) -> None:
+        """The engine is done. Of several texts, the one that took longest tells where the time went."""
+        self.timing = max(timings, key=lambda timing: timing.total_ms, default=None)
+        self.answered = time.perf_counter()
 
     def trace(self) -> dict[str, str]:
         """The fields that tie a log line to the caller's trace."""

@@ -29,6 +29,8 @@ class Service:
         self.large_answers = asyncio.Semaphore(LARGE_ANSWERS_AT_ONCE)
         self._engines: dict[str, Engine] = {}
         self._to_drain: list[Engine] = []
+        metrics.ready.set_function(lambda: self.ready)
+        metrics.deadline_seconds.set(settings.timeout_ms / 1000)
 
     @property
     def engines(self) -> dict[str, Engine]:

@@ -132,7 +132,9 @@ class EventStream(EventSourceResponse):
         if isinstance(result, BaseException):
             last = _event("error", self._problem(result))
         else:
-            last = _event("summary", summary_json(result, record_of(self._request).request_id))
+            record = record_of(self._request)
+            record.answer([result.timing])
+            last = _event("summary", summary_json(result, record.request_id))
         return last + _event("done", {})  # an event without data would not be noticed
 
     def _problem(self, error: BaseException) -> JsonObject:

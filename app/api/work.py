@@ -51,7 +51,9 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
         await over
         if leaving.done() and not all(future.done() for future in futures):
             raise ClientDisconnect
-        return [result_of(future, timeout) for future in futures]
+        results = [result_of(future, timeout) for future in futures]
+        record.answer(result.timing for result in results if isinstance(result, Summary))
+        return results
     finally:
         late.cancel()
         leaving.cancel()

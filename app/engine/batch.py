@@ -1,48 +1,75 @@
 """The running batch: encode those who join, step every live row once, let those who finished leave.
 
-Owned by one thread. An exception out of here says nothing about whose fault it is, and leaves the decoder's state
+Owned by one lane. An exception out of here says nothing about whose fault it is, and leaves the decoder's state
 unknown: the worker then drops the whole batch and finds out.
 
 Where the device encodes beside the decoder, live rows step on meanwhile, and newcomers join when they are encoded.
 """
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from app.engine.job import Decoded, Job
-from app.engine.observer import EngineObserver
-from app.engine.request import WrittenToken
+from app.engine.job import Decoded, Task
 from app.engine.scheduler import passes
 from app.engine.trail import AttentionTrail, keep, top_sources
 from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
 from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
 
-logger = logging.getLogger(__name__)
+Sources = tuple[tuple[int, float], ...]  # source token, weight; largest first
+# What the task of this number came to: its outcome, or None when the model failed on this task alone.
+Outcome = tuple[int, Decoded | None]
 
-# What a job came to: its outcome, or None when the model failed on this job alone.
-Outcome = tuple[Job, Decoded | None]
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What comes before the next step: who joins, each with its rows, and who leaves, by their numbers."""
+
+    newcomers: Sequence[tuple[Task, Sequence[int]]] = ()
+    dropped: Sequence[int] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.newcomers or self.dropped)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a batch did. Times in seconds, moments on the clock of the engine."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    first_tokens: list[tuple[int, float]] = field(default_factory=list)  # number of the task, moment
+    encodings: list[tuple[int, int, float]] = field(default_factory=list)  # source tokens, with padding, seconds
+    steps: list[tuple[int, float]] = field(default_factory=list)  # rows, seconds
+    written: list[tuple[int, Written, Sources]] = field(default_factory=list)  # for tasks that tell their tokens
+
+    @property
+    def encoded_tokens(self) -> int:
+        return sum(tokens for tokens, _, _ in self.encodings)
+
+    @property
+    def encode_seconds(self) -> float:
+        return sum(seconds for _, _, seconds in self.encodings)
 
 
 @dataclass(slots=True)
 class _Running:
-    job: Job
-    slots: list[int]
+    task: Task
+    slots: Sequence[int]
     search: Search
     trail: AttentionTrail | None
     joined: float
     encode_seconds: float
+    stepped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """Jobs that are encoded together, since `began`; those that were dropped meanwhile have no memory any more."""
+    """Tasks that are encoded together, since `began`; those that were dropped meanwhile have no memory any more."""
 
-    jobs: Sequence[Job]
-    slots: dict[Job, list[int]]
-    memories: dict[Job, Memory]
+    tasks: Sequence[Task]
+    slots: dict[int, Sequence[int]]
+    memories: dict[int, Memory]
     began: float
 
     @property
@@ -51,41 +78,47 @@ class _Pass:
 
 
 class RunningBatch:
-    """Live jobs, each in slots of its own."""
+    """Live tasks, each in slots of its own."""
 
-    def __init__(
-        self,
-        model: Seq2SeqModel,
-        numerals: Numerals,
-        capacity: int,
-        observer: EngineObserver,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, model: Seq2SeqModel, numerals: Numerals, capacity: int, clock: Callable[[], float]) -> None:
         self._model = model
         self._state = model.open(capacity)
         self._numerals = numerals
-        self._observer = observer
         self._clock = clock
         self._arriving: deque[_Pass] = deque()
-        self._running: dict[Job, _Running] = {}
+        self._running: dict[int, _Running] = {}  # by the number of the task
+        self.report = Report()  # since it was last taken
 
-    def join(self, newcomers: Sequence[tuple[Job, list[int]]]) -> list[Outcome]:
-        """Encode these jobs and start decoding them. Returns those that cannot be encoded."""
-        slots = dict(newcomers)
-        failed: list[Outcome] = []
-        for jobs in passes(list(slots)):
+    @property
+    def idle(self) -> bool:
+        return not (self._running or self._arriving)
+
+    def advance(self, order: Order) -> None:
+        """Let go of whoever leaves, encode those who join, and advance every live row by one token."""
+        for number in order.dropped:
+            self.drop(number)
+        self.join(order.newcomers)
+        self.step()
+
+    def take_report(self) -> Report:
+        taken, self.report = self.report, Report()
+        return taken
+
+    def join(self, newcomers: Sequence[tuple[Task, Sequence[int]]]) -> None:
+        """Encode these tasks and start decoding them. Those that cannot be encoded are over."""
+        slots = {task.number: rows for task, rows in newcomers}
+        for tasks in passes([task for task, _ in newcomers]):
             began = self._clock()
-            memories = self._encode(jobs)
-            failed += [(job, None) for job in jobs if job not in memories]
-            self._arriving.append(_Pass(jobs, slots, memories, began))
+            memories = self._encode(tasks)
+            self.report.outcomes += [(task.number, None) for task in tasks if task.number not in memories]
+            self._arriving.append(_Pass(tasks, slots, memories, began))
             self._arrive()
-        return failed
 
-    def step(self) -> list[Outcome]:
-        """Advance every live row by one token. Returns the jobs that are over, which have left."""
+    def step(self) -> None:
+        """Advance every live row by one token. Tasks that are over leave."""
         self._arrive()
         if not self._running:
-            return []
+            return
         started = self._clock()
         rows: list[int] = []
         tokens: list[int] = []
@@ -97,17 +130,22 @@ class RunningBatch:
             rows += one.slots[: len(written)]
             tokens += written
             asks += one.search.asks()
-        outcomes = self._advance(live, self._state.step(rows, tokens), asks)
-        self._observer.stepped(len(rows), self._clock() - started)
-        return outcomes
+        self._advance(live, self._state.step(rows, tokens), asks)
+        self.report.steps.append((len(rows), self._clock() - started))
 
-    def drop(self, job: Job) -> None:
-        """Take a job out before it is over, if it is in."""
-        running = self._running.pop(job, None)
+    def drop(self, number: int) -> None:
+        """Take a task out before it is over, if it is in."""
+        running = self._running.pop(number, None)
         if running:
             self._state.leave(running.slots)
         for arriving in self._arriving:
-            arriving.memories.pop(job, None)
+            arriving.memories.pop(number, None)
+
+    def clear(self) -> None:
+        """Take all out."""
+        self._arriving.clear()
+        for number in list(self._running):
+            self.drop(number)
 
     def _arrive(self) -> None:
         """Start decoding those who have been encoded by now; when nothing else is live, the next in any case."""
@@ -115,54 +153,56 @@ class RunningBatch:
             self._start(self._arriving.popleft())
 
     def _start(self, arrived: _Pass) -> None:
-        jobs, seconds = arrived.jobs, self._clock() - arrived.began
-        for job, memory in arrived.memories.items():
-            slots = arrived.slots[job]
-            self._state.join(slots, memory)
-            self._running[job] = self._started(job, slots, memory, arrived.began, seconds)
-        lengths = [job.tokens for job in jobs]
-        self._observer.encoded(sum(lengths), self._model.positions(lengths), seconds)
+        seconds = self._clock() - arrived.began
+        for task in arrived.tasks:
+            memory, slots = arrived.memories.get(task.number), arrived.slots[task.number]
+            if memory is not None:
+                self._state.join(slots, memory)
+                self._running[task.number] = self._started(task, slots, memory, arrived.began, seconds)
+        lengths = [task.tokens for task in arrived.tasks]
+        self.report.encodings.append((sum(lengths), self._model.positions(lengths), seconds))
 
-    def _encode(self, jobs: Sequence[Job]) -> dict[Job, Memory]:
+    def _encode(self, tasks: Sequence[Task]) -> dict[int, Memory]:
         """The memories of all that can be encoded: together, or each on its own when the pass fails."""
         try:
-            given = [job.given.ids if job.given else () for job in jobs]
-            return dict(zip(jobs, self._model.encode([job.source for job in jobs], given), strict=True))
+            memories = self._model.encode([task.source for task in tasks], [task.given or () for task in tasks])
+            return {task.number: memory for task, memory in zip(tasks, memories, strict=True)}
         except Exception:
-            if len(jobs) == 1:
+            if len(tasks) == 1:
                 return {}
-            return {job: memory for one in jobs for job, memory in self._encode([one]).items()}
+            return {number: memory for one in tasks for number, memory in self._encode([one]).items()}
 
-    def _advance(
-        self, live: Sequence[tuple[_Running, slice]], output: StepOutput, asks: Sequence[Ask]
-    ) -> list[Outcome]:
+    def _advance(self, live: Sequence[tuple[_Running, slice]], output: StepOutput, asks: Sequence[Ask]) -> None:
         """Hand every search the answers for its own rows, and move rows to where their hypotheses went."""
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
-        streamed: list[tuple[Job, Written, int]] = []  # with its row
+        streamed: list[tuple[int, Written, int]] = []  # with its row
         answers = select(output.log_probabilities, asks)
         kept = keep(output) if any(one.trail for one, _ in live) else output
         for one, rows in live:
             own = answers[rows]
             if any(answer.broken for answer in own):
-                over.append((one.job, None))
+                over.append((one.task.number, None))
                 continue
             if one.trail:
                 one.trail.record(kept, rows)
             parents = one.search.advance(own)
             moved += [(one.slots[row], one.slots[parent]) for row, parent in enumerate(parents) if row != parent]
-            self._tell_first_token(one.job)
+            self._note_first_token(one)
             if one.search.found:
-                over.append((one.job, self._decoded(one, one.search.found)))
-            if isinstance(one.search, GreedySearch) and one.job.ticket.plan.request.on_token:
-                streamed.append((one.job, one.search.latest, rows.start))
-        if streamed:
-            _tell_tokens(streamed, output)
-        for job, _ in over:
-            self.drop(job)
+                over.append((one.task.number, self._decoded(one, one.search.found)))
+            if one.task.tells and isinstance(one.search, GreedySearch):
+                streamed.append((one.task.number, one.search.latest, rows.start))
+        for number, _ in over:
+            self.drop(number)
         if moved:
             self._state.reorder([slot for slot, _ in moved], [parent for _, parent in moved])
-        return over
+        self.report.outcomes += over
+        if streamed:
+            sources = top_sources(output.attention, [row for *_, row in streamed])
+            self.report.written += [
+                (number, token, own) for (number, token, _), own in zip(streamed, sources, strict=True)
+            ]
 
     def _decoded(self, one: _Running, found: Found) -> Decoded | None:
         finished = self._clock()
@@ -174,35 +214,22 @@ class RunningBatch:
             return None
         return Decoded(found, one.joined, one.encode_seconds, finished, weights, copied)
 
-    def _tell_first_token(self, job: Job) -> None:
-        ticket = job.ticket
-        if ticket.first_token_seen or job.given:
+    def _note_first_token(self, one: _Running) -> None:
+        if one.stepped or one.task.given:
             return
-        ticket.first_token_seen = True
-        self._observer.first_token(self._clock() - ticket.submitted)
+        one.stepped = True
+        self.report.first_tokens.append((one.task.number, self._clock()))
 
-    def _started(self, job: Job, slots: list[int], memory: Memory, joined: float, encode_seconds: float) -> _Running:
-        trail = AttentionTrail(job.source) if job.ticket.plan.request.attention else None
-        return _Running(job, slots, self._search(job, memory.candidates), trail, joined, encode_seconds)
+    def _started(
+        self, task: Task, slots: Sequence[int], memory: Memory, joined: float, encode_seconds: float
+    ) -> _Running:
+        trail = AttentionTrail(task.source) if task.attention else None
+        return _Running(task, slots, self._search(task, memory.candidates), trail, joined, encode_seconds)
 
-    def _search(self, job: Job, candidates: Candidates) -> Search:
-        options, special = job.ticket.plan.request.options, self._model.info.special
-        if job.given:
-            return ForcedDecoding(job.given.ids, special, candidates)
-        plan = job.ticket.plan
-        numbers = SourceNumbers(self._numerals, plan.source.ids, job.part) if options.numbers_from_source else None
+    def _search(self, task: Task, candidates: Candidates) -> Search:
+        options, special = task.options, self._model.info.special
+        if task.given:
+            return ForcedDecoding(task.given, special, candidates)
+        numbers = SourceNumbers(self._numerals, task.context, task.part) if options.numbers_from_source else None
         search = GreedySearch if options.num_beams == 1 else BeamSearch
         return search(options, special, candidates, numbers)
-
-
-def _tell_tokens(streamed: Sequence[tuple[Job, Written, int]], output: StepOutput) -> None:
-    every = top_sources(output.attention, [row for _, _, row in streamed])
-    for (job, written, _), sources in zip(streamed, every, strict=True):
-        plan = job.ticket.plan
-        assert plan.request.on_token is not None
-        part = plan.parts.index(job.part)
-        token = WrittenToken(part, written.place, written.token, written.log_probability, sources, written.kept)
-        try:
-            plan.request.on_token(token)
-        except Exception as error:  # a listener's failure is not the batch's
-            logger.error("a token could not be told: %s", type(error).__name__)

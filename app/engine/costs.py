@@ -106,10 +106,10 @@ class Costs:
     def encoded(self, tokens: int, seconds: float) -> None:
         self._token.record(seconds, tokens)
 
-    def stepped(self, rows: int, seconds: float, full: bool) -> None:
-        self._step.record(seconds, 1)
+    def stepped(self, rows: int, steps: int, seconds: float, full: bool) -> None:
+        self._step.record(seconds, steps)
         if full:
-            self._row_step.record(seconds, rows)
+            self._row_step.record(seconds, rows * steps)
 
     def answered(self, rows: int, steps: int) -> None:
         """A job of so many rows was over after so many steps."""

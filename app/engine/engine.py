@@ -18,6 +18,7 @@ from typing import Self
 from app.engine.admission import plan
 from app.engine.costs import Load
 from app.engine.job import Ticket
+from app.engine.lane import OpenLane, threads_of
 from app.engine.observer import EngineObserver
 from app.engine.pieces import Pieces
 from app.engine.request import Summary, SummaryRequest
@@ -46,9 +47,11 @@ class Engine:
         observer: EngineObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
         threads: int = 1,
+        open_lane: OpenLane | None = None,
     ) -> None:
         """max_queue: texts that may wait, and what they may come to in source tokens, decoder rows and bytes.
-        threads: that run the model, each with an equal share of the rows; one where there is a GPU.
+        threads: lanes that run the model, each with an equal share of the rows; one where there is a GPU.
+        open_lane: where they run, if not in these threads.
         """
         if max_rows < threads or threads < 1 or max_queue < 1:
             raise ValueError("an engine needs at least one row for each thread and room for one text")
@@ -57,7 +60,8 @@ class Engine:
         self._observer = observer or EngineObserver()
         self._clock = clock
         limits = Load(max_queue, max_queue_tokens, max_queue_rows, max_queue_bytes)
-        self._worker = Worker(model, max_rows, limits, self._observer, clock, threads)
+        lanes = open_lane or threads_of(model, clock)
+        self._worker = Worker(model, max_rows, limits, self._observer, clock, lanes, threads)
 
     @property
     def info(self) -> ModelInfo:

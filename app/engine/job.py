@@ -1,4 +1,7 @@
-"""What the worker runs and gives back: a ticket for each text, a job for each part of it that is decoded on its own."""
+"""What the worker runs and gives back: a ticket for each text, a job for each part of it that is decoded on its own.
+
+Of a job, a lane is handed its task: what it takes to decode it, in a form that travels to another process.
+"""
 
 import sys
 import threading
@@ -6,15 +9,18 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.engine.request import Summary, SummaryRequest
 from app.errors import RequestError
-from app.models.base import Tokens
+from app.models.base import DecodingOptions, Tokens
 from app.search import Found
 
+AROUND = 64  # tokens: a number that goes on beyond the edge of a part is read to its end, unless it is longer
 BYTES_PER_TOKEN = 160  # its id, its span and its places in tuples, as measured
 
 
@@ -41,6 +47,29 @@ class Plan:
     def bytes(self) -> int:
         """Memory that it holds, about."""
         return sys.getsizeof(self.request.text) + BYTES_PER_TOKEN * len(self.source.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One source to decode: `part` of the tokens `context`. `given` is a summary to be scored instead of a new one."""
+
+    number: int  # no other one of this process has it
+    context: tuple[int, ...]
+    part: range
+    options: DecodingOptions
+    rows: int  # decoder rows that it needs from joining to leaving
+    given: tuple[int, ...] | None = None
+    attention: bool = False
+    tells: bool = False  # each of its tokens, as it is written
+
+    @property
+    def source(self) -> tuple[int, ...]:
+        return self.context[self.part.start : self.part.stop]
+
+    @property
+    def tokens(self) -> int:
+        """Source tokens to encode."""
+        return len(self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +151,42 @@ class Job:
     def __init__(self, ticket: Ticket, part: range) -> None:
         self.ticket = ticket
         self.part = part
-        self.source = ticket.plan.source.ids[part.start : part.stop]
         self.outcome: Decoded | None = None
+        self._pardoned = False
+
+    def pardon(self) -> bool:
+        """Once: a process that died with this job alone may have been killed by somebody else."""
+        first, self._pardoned = not self._pardoned, True
+        return first
+
+    @cached_property
+    def task(self) -> Task:
+        """What a lane needs to know."""
+        plan = self.ticket.plan
+        first = max(0, self.part.start - AROUND)
+        return Task(
+            next(_numbers),
+            plan.source.ids[first : self.part.stop + AROUND],
+            range(self.part.start - first, self.part.stop - first),
+            plan.request.options,
+            self.rows,
+            plan.given.ids if plan.given else None,
+            plan.request.attention,
+            plan.request.on_token is not None,
+        )
 
     @property
-    def given(self) -> Tokens | None:
-        return self.ticket.plan.given
+    def place(self) -> int:
+        """Among the parts of its text."""
+        return self.ticket.plan.parts.index(self.part)
 
     @property
     def rows(self) -> int:
-        return 1 if self.given else self.ticket.plan.request.options.num_beams
+        return 1 if self.ticket.plan.given else self.ticket.plan.request.options.num_beams
 
     @property
     def tokens(self) -> int:
-        return len(self.source)
+        return len(self.part)
 
     @property
     def bytes(self) -> int:
@@ -144,7 +195,8 @@ class Job:
     @property
     def most_steps(self) -> int:
         """The tokens that it may write, and the end."""
-        return 1 + (len(self.given.ids) if self.given else self.ticket.plan.request.options.max_length)
+        given = self.ticket.plan.given
+        return 1 + (len(given.ids) if given else self.ticket.plan.request.options.max_length)
 
     @property
     def deadline(self) -> float:
@@ -153,3 +205,6 @@ class Job:
     @property
     def abandoned(self) -> bool:
         return self.ticket.closed
+
+
+_numbers = count()  # of tasks; to take the next one is atomic

@@ -28,7 +28,7 @@ The rules, all of them:
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -55,18 +55,34 @@ class Schedulable(Costly, Protocol):
         """Whether nobody waits for it any more."""
 
 
+class HasTokens(Protocol):
+    @property
+    def tokens(self) -> int:
+        """Source tokens to encode."""
+
+
 JobT = TypeVar("JobT", bound=Schedulable)
+SourceT = TypeVar("SourceT", bound=HasTokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a lane did since it was last asked: source tokens that were encoded, in so many seconds; decoder steps."""
+
+    tokens: int = 0
+    encode_seconds: float = 0.0
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Live(Generic[JobT]):
     job: JobT
     rows: list[int]
-    turn: int  # of its lane, in which it joined
+    step: int  # of its lane, before which it joined
 
 
 class _Lane(Generic[JobT]):
-    """The rows of one thread, and who is in them. It works in turns: some join, then all live rows take a step."""
+    """The rows of one thread, and who is in them. It works in turns: some join, then all live rows take steps."""
 
     def __init__(self, rows: range) -> None:
         self.rows = len(rows)
@@ -74,10 +90,11 @@ class _Lane(Generic[JobT]):
         self.live: dict[int, _Live[JobT]] = {}  # by the job's identity
         self.suspects: deque[list[JobT]] = deque()
         self.suspects_live = False
-        self.waited = 0  # steps since newcomers could have joined
-        self.turn = 0
+        self.holding_back = False  # newcomers who could have joined, for so many steps by now:
+        self.waited = 0
+        self.step = 0
         self.turn_began = 0.0
-        self.joining_tokens = self.stepping_rows = 0  # of this turn
+        self.stepping_rows = 0  # of this turn
 
     @property
     def used(self) -> int:
@@ -98,14 +115,18 @@ class _Lane(Generic[JobT]):
 
     def place(self, job: JobT) -> tuple[JobT, list[int]]:
         rows, self.free = self.free[: job.rows], self.free[job.rows :]
-        self.live[id(job)] = _Live(job, rows, self.turn)
+        self.live[id(job)] = _Live(job, rows, self.step)
         return job, rows
 
     def leave(self, job: JobT) -> int:
-        """The number of turns that it took part in."""
+        """The number of steps that it took part in, the one that is not told of yet included."""
         live = self.live.pop(id(job))
         self.free = sorted(self.free + live.rows)
-        return self.turn - live.turn + 1
+        return self.step - live.step + 1
+
+
+def never(_job: object) -> bool:
+    return False
 
 
 class Scheduler(Generic[JobT]):
@@ -207,41 +228,49 @@ class Scheduler(Generic[JobT]):
         own = self._lanes[lane]
         jobs = self._joining(own)
         placed = [own.place(job) for job in jobs]
-        own.turn_began = now
-        own.joining_tokens, own.stepping_rows = sum(job.tokens for job in jobs), own.used
+        own.turn_began, own.stepping_rows = now, own.used
         return placed
 
-    def turned(self, encode_seconds: float, now: float, lane: int = 0) -> None:
-        """A turn of a lane is over, and so much of it was encoding: what costs are measured by."""
+    def turned(self, turn: Turn, now: float, lane: int = 0) -> None:
+        """A turn of a lane is over: what costs are measured by."""
         own = self._lanes[lane]
-        own.turn += 1
-        if not own.stepping_rows:
-            return
+        own.step += turn.steps
+        own.waited += turn.steps if own.holding_back else 0
         full = bool(self._queue)
-        self._costs.stepped(own.stepping_rows, now - own.turn_began - encode_seconds, full)
-        if own.joining_tokens and full:
-            self._costs.encoded(own.joining_tokens, encode_seconds)
+        if own.stepping_rows and turn.steps:
+            self._costs.stepped(own.stepping_rows, turn.steps, now - own.turn_began - turn.encode_seconds, full)
+        if turn.tokens and full:
+            self._costs.encoded(turn.tokens, turn.encode_seconds)
 
     def leave(self, job: JobT, lane: int = 0, *, answered: bool = False) -> None:
         """Free a live job's rows."""
-        turns = self._lanes[lane].leave(job)
+        steps = self._lanes[lane].leave(job)
         if answered:
-            self._costs.answered(job.rows, turns)
+            self._costs.answered(job.rows, steps)
 
-    def isolate(self, lane: int = 0) -> list[JobT]:
+    def welcomes(self, lane: int) -> bool:
+        """Whether some of those who wait may join a lane that is at work."""
+        own = self._lanes[lane]
+        return bool(self._queue) and not own.closed and own.used < self._bound and not self._holds_back(own)
+
+    @property
+    def _bound(self) -> float:
+        """Rows beyond which a lane takes nobody."""
+        return max(self._calm_rows, self._queue.load.rows)
+
+    def isolate(self, lane: int = 0, pardon: Callable[[JobT], bool] = never) -> list[JobT]:
         """Something broke: every live job of the lane leaves, to run again with half of the others.
 
-        A job that was alone is returned instead: it is the guilty one.
+        A job that was alone is returned instead: it is the guilty one, unless it has a pardon, and runs again too.
         """
         own = self._lanes[lane]
         suspects = own.jobs
-        own.stepping_rows = 0
         for job in suspects:
             own.leave(job)
-        if len(suspects) < 2:
+        if len(suspects) == 1 and not pardon(suspects[0]):
             return suspects
         middle = len(suspects) // 2
-        own.suspects.extendleft([suspects[middle:], suspects[:middle]])
+        own.suspects.extendleft(group for group in (suspects[middle:], suspects[:middle]) if group)
         return []
 
     def _joining(self, lane: _Lane[JobT]) -> list[JobT]:
@@ -252,8 +281,11 @@ class Scheduler(Generic[JobT]):
 
     def _choose(self, lane: _Lane[JobT]) -> list[JobT]:
         """Apply the first rules and take the chosen jobs out of the queue."""
-        bound = max(self._calm_rows, self._queue.load.rows)
-        if not self._queue or not lane.free or lane.used >= bound or self._holds_back(lane):
+        bound = self._bound
+        if not self._queue or not lane.free or lane.used >= bound:
+            return []
+        lane.holding_back = self._holds_back(lane)
+        if lane.holding_back:
             return []
         lane.waited = 0
         window = self._queue.first(max(len(lane.free), self._look_ahead + 1))
@@ -295,13 +327,10 @@ class Scheduler(Generic[JobT]):
         if 2 * lane.used <= lane.rows or lane.waited + 1 >= PATIENCE:
             return False
         first = self._queue.first(FEWEST_JOIN)
-        if len(first) == FEWEST_JOIN and len(lane.free) >= sum(entry.job.rows for entry in first):
-            return False
-        lane.waited += 1
-        return True
+        return len(first) < FEWEST_JOIN or len(lane.free) < sum(entry.job.rows for entry in first)
 
 
-def passes(jobs: Sequence[JobT]) -> list[list[JobT]]:
+def passes(jobs: Sequence[SourceT]) -> list[list[SourceT]]:
     """The jobs in groups of like length, the shortest first, so that little padding is encoded."""
     ordered = sorted(jobs, key=lambda job: job.tokens)
     return [ordered[start : start + PASS_JOBS] for start in range(0, len(ordered), PASS_JOBS)]

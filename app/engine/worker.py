@@ -1,9 +1,9 @@
 """The worker: the threads that own the device, and the lock between them and those who submit.
 
-A thread loops: let go of whoever left, take joiners, encode them, step every live row once, answer those who finished.
-With nothing to do it sleeps on a condition. A GPU has one thread. On a CPU there is one for each core (a lane), with
-rows of its own and kernels that use that core alone: a kernel over several cores is as slow as the busiest of them,
-and waits for all of them some hundred times in a step.
+A thread loops: let go of whoever left, choose who joins, have its lane encode those and step every live row, answer
+those who finished. With nothing to do it sleeps on a condition. A GPU has one lane. On a CPU there is one for each
+core, with rows of its own and kernels that use that core alone: a kernel over several cores is as slow as the busiest
+of them, and waits for all of them some hundred times in a step.
 
 When the model raises, or a thread itself dies, nobody can say whose fault it was. Decoding is deterministic, so every
 job that was live in its lane simply runs again from its source, half of them at a time, and the halves are halved
@@ -21,19 +21,24 @@ from contextlib import contextmanager
 import torch
 
 from app.engine.assembly import assemble
-from app.engine.batch import Outcome, RunningBatch
+from app.engine.batch import Order, Report, Sources
 from app.engine.costs import Load
 from app.engine.job import Decoded, Job, Ticket
+from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane
 from app.engine.observer import EngineObserver
-from app.engine.scheduler import Scheduler, is_gone
+from app.engine.request import WrittenToken
+from app.engine.scheduler import Scheduler, Turn, is_gone, never
 from app.errors import DeadlineExceededError, DrainingError, ModelFailedError
 from app.models.base import Seq2SeqModel
-from app.numerals import Numerals
+from app.search import Written
 
 logger = logging.getLogger(__name__)
 
+Ended = tuple[Job, Decoded | None]
+NOTHING = Report()
 STALLED_SECONDS = 120.0  # no encoder pass or step takes this long: the worker hangs
 STOPPING_SECONDS = 10.0  # how long a stop waits for the step that is running
+REST_SECONDS = 0.001  # of a lane that leaves what waits to another one
 MAX_IDLE_DEATHS = 3  # a thread that dies this often in a row with nothing to do will not recover
 
 
@@ -47,17 +52,20 @@ class Worker:
         limits: Load,
         observer: EngineObserver,
         clock: Callable[[], float],
+        open_lane: OpenLane,
         threads: int = 1,
     ) -> None:
         self._model = model
-        self._numerals = Numerals(model.pieces)
         self._observer = observer
         self._clock = clock
+        self._open_lane = open_lane
         self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads, calm_rows=model.calm_rows)
         lock = threading.RLock()  # guards everything below, and the scheduler
         self._work = threading.Condition(lock)  # there is some; or it is time to stop
         self._changed = threading.Condition(lock)  # perhaps nothing is left to do
-        self._outboxes: list[deque[Outcome]] = [deque() for _ in range(threads)]  # jobs that have left, to be answered
+        self._lanes: list[Lane | None] = [None] * threads
+        self._live: list[dict[int, Job]] = [{} for _ in range(threads)]  # by the numbers of their tasks
+        self._outboxes: list[deque[Ended]] = [deque() for _ in range(threads)]  # jobs that have left, to be answered
         self._threads: list[threading.Thread] = []
         self._draining = self._stopping = False
         self._grace_end = -float("inf")
@@ -99,9 +107,10 @@ class Worker:
             jobs = [job for ticket in tickets for job in ticket.jobs]
             self._scheduler.admit(jobs, now)
             self._work.notify(len(jobs))
+            self._call_lanes(len(jobs))
             self._tell_changes()
         for ticket in tickets:
-            ticket.when_given_up(self._scheduler.abandon)
+            ticket.when_given_up(self._give_up)
 
     @contextmanager
     def _withdrawing(self) -> Iterator[float]:
@@ -114,6 +123,20 @@ class Worker:
                 yield now
         finally:
             self._expire(gone, admitted=False)
+
+    def _call_lanes(self, jobs: int) -> None:
+        """Those at work, where more jobs came than there are lanes at rest."""
+        resting = sum(beat == float("inf") for beat in self._beats)
+        for number, lane in enumerate(self._lanes):
+            if lane and jobs > resting and self._live[number] and self._scheduler.welcomes(number):
+                lane.nudge()
+
+    def _give_up(self, jobs: Sequence[Job]) -> None:
+        """Nobody waits for these any more. From any thread, under the lock or not."""
+        self._scheduler.abandon(jobs)
+        for lane, live in zip(self._lanes, self._live, strict=True):
+            if lane and live:
+                lane.nudge()
 
     def retry_after(self) -> int:
         """Whole seconds until what waits now has probably been served."""
@@ -169,70 +192,102 @@ class Worker:
         except BaseException as error:  # the one place where the thread itself must not be lost
             self._recover(lane, error)
 
-    def _run(self, lane: int) -> None:
-        batch = self._new_batch()
-        self._deliver(lane)
-        encode_seconds = 0.0  # of the last turn
-        while (newcomers := self._next_newcomers(lane, batch, encode_seconds)) is not None:
-            began = self._clock()
-            try:
-                failed = batch.join(newcomers)
-                encode_seconds = self._clock() - began
-                self._finish(lane, failed)
-                self._finish(lane, batch.step())
-            except Exception as error:
-                _log("a decoder pass failed; its texts run again in smaller groups", error)
-                batch = self._new_batch()
-                self._isolate(lane)
-        with self._changed:
-            for job in self._scheduler.live(lane):
-                batch.drop(job)
-                self._scheduler.leave(job, lane)
+    def _run(self, number: int) -> None:
+        lane = self._lanes[number] = self._open_lane(self._scheduler.lane_rows)
+        try:
+            self._deliver(number)
+            report = NOTHING
+            while (order := self._next_order(number, report)) is not None:
+                if not order and not self._live[number]:
+                    report = NOTHING
+                    continue
+                try:
+                    report = lane.advance(order)
+                except LaneDiedError:
+                    raise
+                except Exception as error:
+                    _log("a decoder pass failed; its texts run again in smaller groups", error)
+                    report = NOTHING
+                    lane.reset()
+                    self._isolate(number)
+                else:
+                    self._hear(number, report)
+        finally:
+            self._lanes[number] = None
+            lane.close()
 
-    def _new_batch(self) -> RunningBatch:
-        return RunningBatch(self._model, self._numerals, self._scheduler.lane_rows, self._observer, self._clock)
-
-    def _next_newcomers(
-        self, lane: int, batch: RunningBatch, encode_seconds: float
-    ) -> list[tuple[Job, list[int]]] | None:
+    def _next_order(self, lane: int, report: Report) -> Order | None:
         """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
         never_joined: list[Job] = []
         joined: list[Job] = []
+        turn = Turn(report.encoded_tokens, report.encode_seconds, len(report.steps))
         try:
             with self._changed:
-                self._scheduler.turned(encode_seconds, self._clock(), lane)
-                while not self._scheduler.has_work(lane) and not self._stopping:
-                    self._changed.notify_all()  # whoever drains waits for this
-                    self._beats[lane] = float("inf")
-                    self._work.wait()
-                if self._stopping:
-                    return None
-                now = self._beats[lane] = self._clock()
-                never_joined += self._scheduler.withdraw(now)
+                self._scheduler.turned(turn, self._clock(), lane)
+                while not self._stopping:
+                    if not self._scheduler.has_work(lane):
+                        self._rest(lane)
+                        continue
+                    now = self._beats[lane] = self._clock()
+                    never_joined += self._scheduler.withdraw(now)
+                    gone = [job for job in self._scheduler.live(lane) if is_gone(job, now)]
+                    for job in gone:
+                        self._leave(lane, job)
+                    joined += gone
+                    newcomers = self._scheduler.join(now, lane)
+                    for job, _ in newcomers:
+                        self._live[lane][job.task.number] = job
+                    if newcomers or never_joined or gone:
+                        self._tell_changes()
+                    elif not self._live[lane]:
+                        self._work.wait(REST_SECONDS)
+                        continue
+                    tasks = [(job.task, rows) for job, rows in newcomers]
+                    return Order(tasks, [job.task.number for job in gone])
                 for job in self._scheduler.live(lane):
-                    if is_gone(job, now):
-                        batch.drop(job)
-                        self._scheduler.leave(job, lane)
-                        joined.append(job)
-                newcomers = self._scheduler.join(now, lane)
-                if newcomers or never_joined or joined:
-                    self._tell_changes()
-                return newcomers
+                    self._leave(lane, job)
+                return None
         finally:
             self._expire(never_joined, admitted=False)
             self._expire(joined, admitted=True)
 
-    def _finish(self, lane: int, outcomes: Sequence[Outcome]) -> None:
-        """These jobs are over: free their rows, then answer."""
-        if not outcomes:
+    def _rest(self, lane: int) -> None:
+        self._changed.notify_all()  # whoever drains waits for this
+        self._beats[lane] = float("inf")
+        self._work.wait()
+
+    def _leave(self, lane: int, job: Job, *, answered: bool = False) -> None:
+        self._scheduler.leave(job, lane, answered=answered)
+        del self._live[lane][job.task.number]
+
+    def _hear(self, lane: int, report: Report) -> None:
+        """Tell what was measured; free the rows of those who are over, then answer."""
+        live = self._live[lane]
+        for encoding in report.encodings:
+            self._observer.encoded(*encoding)
+        for step in report.steps:
+            self._observer.stepped(*step)
+        for number, moment in report.first_tokens:
+            if number in live:
+                self._tell_first_token(live[number].ticket, moment)
+        for number, written, sources in report.written:
+            if number in live:
+                _tell_token(live[number], written, sources)
+        ended = [(live[number], outcome) for number, outcome in report.outcomes if number in live]
+        if not ended:
             return
         with self._changed:
             self._idle_deaths[lane] = 0
-            for job, outcome in outcomes:
-                self._scheduler.leave(job, lane, answered=outcome is not None)
+            for job, outcome in ended:
+                self._leave(lane, job, answered=outcome is not None)
                 self._outboxes[lane].append((job, outcome))
             self._tell_changes()
         self._deliver(lane)
+
+    def _tell_first_token(self, ticket: Ticket, moment: float) -> None:
+        if not ticket.first_token_seen:
+            ticket.first_token_seen = True
+            self._observer.first_token(moment - ticket.submitted)
 
     def _deliver(self, lane: int) -> None:
         """Answer what is in the outbox. An answer leaves it last, so that a thread's death loses none."""
@@ -271,6 +326,7 @@ class Worker:
     def _isolate(self, lane: int) -> None:
         """Send everything that was live round again in smaller groups; fail the one that was alone."""
         with self._changed:
+            self._live[lane].clear()
             self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
             self._tell_changes()
         self._deliver(lane)
@@ -281,7 +337,9 @@ class Worker:
         self._observer.worker_restarted()
         with self._changed:
             self._idle_deaths[lane] = 0 if self._scheduler.live(lane) else self._idle_deaths[lane] + 1
-            self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
+            self._live[lane].clear()
+            guilty = self._scheduler.isolate(lane, Job.pardon if isinstance(error, LaneDiedError) else never)
+            self._outboxes[lane].extend((job, None) for job in guilty)
             if self._stopping:
                 return
             if self._idle_deaths[lane] < MAX_IDLE_DEATHS:
@@ -302,7 +360,19 @@ class Worker:
         self._observer.rows_changed(self._scheduler.live_rows, self._scheduler.max_rows)
 
 
+def _tell_token(job: Job, written: Written, sources: Sources) -> None:
+    tell = job.ticket.plan.request.on_token
+    assert tell is not None
+    try:
+        tell(WrittenToken(job.place, written.place, written.token, written.log_probability, sources, written.kept))
+    except Exception as error:  # a listener's failure is its own
+        logger.error("a token could not be told: %s", type(error).__name__)
+
+
 def _log(event: str, error: BaseException) -> None:
     """Where it happened, but not the error's own words: they may quote a text."""
+    if isinstance(error, LaneFailedError):
+        logger.error("%s: %s\n%s", event, error.kind, error.frames)
+        return
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s: %s\n%s", event, type(error).__name__, frames)

@@ -149,13 +149,15 @@ def test_what_nobody_foresaw_is_a_problem_that_tells_nothing(
         raise ZeroDivisionError(SECRET)
 
     monkeypatch.setattr(service, "engine", fail)
-    response = client.post("/summarize", json={"text": SECRET})
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    response = client.post("/summarize", json={"text": SECRET}, headers=headers)
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"] == response.json()["request_id"]
     assert response.json()["error_type"] == "internal-error"
     unforeseen, line = logged
     assert unforeseen["kind"] == "ZeroDivisionError"
+    assert unforeseen["trace_id"] == line["trace_id"] == TRACE
     assert any("fail" in frame for frame in unforeseen["frames"])
     assert line["status"] == 500
     assert SECRET not in response.text + str(logged)

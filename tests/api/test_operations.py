@@ -40,6 +40,14 @@ def test_a_service_that_stops_is_alive_but_not_ready(client: TestClient, service
     assert client.get("/livez").status_code == 200
 
 
+def test_the_metrics_tell_whether_it_is_ready_and_its_default_deadline(client: TestClient, service: Service) -> None:
+    assert "\nprecis_ready 1.0\n" in client.get("/metrics").text
+    service.draining = True
+    text = client.get("/metrics").text
+    assert "\nprecis_ready 0.0\n" in text
+    assert "\nprecis_deadline_seconds 60.0\n" in text
+
+
 @pytest.mark.parametrize("path", ["/readyz", "/health"])
 def test_a_service_whose_worker_is_dead_is_alive_but_not_ready(
     client: TestClient, model: FakeModel, monkeypatch: pytest.MonkeyPatch, path: str

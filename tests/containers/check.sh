@@ -22,4 +22,17 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
   --exec '! docker exec "$(docker ps -q)" touch /srv/precis/written /model_store/written 2>/dev/null' \
   --exec '! grep -q avx512_vnni /proc/cpuinfo ||
     docker exec "$(docker ps -q)" python -c "from app.models.kernels import library; assert library()"' \
+  --exec 'docker exec "$(docker ps -q)" python -c "import app.api.spans"' \
   . "$url/readyz"
+
+# The profile `monitoring`: Prometheus sees the service and answers every query of the board. Grafana's image may not be at
+# hand: something small stands in for it, to prove what its container is given, may do and can reach.
+grafana='container=$(docker ps -q --filter name=grafana) && docker exec "$container"'
+"$tool" -p monitoring --standin "$(grep -o 'grafana/grafana:.*' docker-compose.yml)=tests/containers/grafana.Dockerfile" \
+  --exec "python3 -m tests.monitoring.watched http://127.0.0.1:9090 $url" \
+  --exec "$grafana cat /etc/grafana/provisioning/dashboards/precis.json /etc/grafana/provisioning/datasources/prometheus.yml > /dev/null" \
+  --exec "$grafana touch /var/lib/grafana/written /tmp/written" \
+  --exec "! { $grafana touch /etc/grafana/provisioning/dashboards/written /srv/written; } 2> /dev/null" \
+  --exec "$grafana wget -q --spider http://prometheus:9090/-/ready" \
+  --exec 'test "$(docker exec "$(docker ps -q --filter name=prometheus)" id -u)" = 65534' \
+  . http://127.0.0.1:3000/api/health

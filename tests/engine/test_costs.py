@@ -14,7 +14,7 @@ def measured(answers: int = FEWEST_ANSWERS) -> Costs:
     """A token takes 2 ms, a step of 8 rows 40 ms, a summary 10 steps."""
     costs = Costs()
     costs.encoded(100, 0.2)
-    costs.stepped(8, 0.04, full=True)
+    costs.stepped(8, 1, 0.04, full=True)
     for _ in range(answers):
         costs.answered(1, 10)
     return costs
@@ -32,7 +32,7 @@ def test_a_job_takes_its_tokens_and_as_many_steps_as_nearly_all_or_as_it_may() -
 def test_a_lane_that_is_not_full_tells_only_how_long_a_step_takes_now() -> None:
     costs = measured()
     for _ in range(1000):
-        costs.stepped(1, 0.01, full=False)
+        costs.stepped(1, 1, 0.01, full=False)
     assert costs.together(Load(rows=20), lanes=1) == pytest.approx(1.0)
     assert costs.alone(Job(tokens=50, most_steps=3)) == pytest.approx(0.1 + 3 * 0.01)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.engine.costs import FEWEST_ANSWERS, Load
-from app.engine.scheduler import FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, is_gone, passes
+from app.engine.scheduler import FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, Turn, is_gone, passes
 from app.errors import OverloadedError, TooLargeError, TooLateError
 
 LOOK_AHEAD = 4
@@ -29,6 +29,12 @@ class Job:
 
 def joined(scheduler: Scheduler[Job]) -> list[Job]:
     return [job for job, _ in scheduler.join(0.0)]
+
+
+def stepped(scheduler: Scheduler[Job], steps: int = 1) -> list[Job]:
+    """Who joins after so many steps."""
+    scheduler.turned(Turn(steps=steps), 0.0)
+    return joined(scheduler)
 
 
 def test_jobs_join_in_the_order_of_arrival_as_rows_come_free() -> None:
@@ -122,9 +128,15 @@ def test_a_lane_at_work_is_not_interrupted_for_a_few_newcomers_unless_they_have_
     scheduler.admit([Job() for _ in range(more_than_half)], now=0.0)
     assert len(joined(scheduler)) == more_than_half, "nothing runs: whoever is there joins at once"
     scheduler.admit([Job()], now=0.0)
-    assert [len(joined(scheduler)) for _ in range(PATIENCE)] == [0] * (PATIENCE - 1) + [1]
+    assert [len(stepped(scheduler)) for _ in range(PATIENCE)] == [0] * (PATIENCE - 1) + [1]
+    scheduler.leave(scheduler.live()[0])
+    scheduler.admit([Job()], now=0.0)
+    assert not scheduler.welcomes(0)
+    assert not joined(scheduler)
+    assert len(stepped(scheduler, PATIENCE)) == 1, "steps count, however many are told of at once"
     scheduler.leave(scheduler.live()[0])
     scheduler.admit([Job() for _ in range(FEWEST_JOIN)], now=0.0)
+    assert scheduler.welcomes(0)
     assert len(joined(scheduler)) == FEWEST_JOIN, "enough for a pass"
 
 
@@ -263,7 +275,7 @@ class Served:
             for lane in range(lanes):
                 if turn == 3:
                     self.scheduler.leave(self.scheduler.live(lane)[0], lane, answered=True)
-                self.scheduler.turned(encoding, self.now, lane)
+                self.scheduler.turned(Turn(0 if turn else 10, encoding, 1), self.now, lane)
         self.scheduler.abandon(waiting)
         self.scheduler.withdraw(self.now)
 
@@ -283,7 +295,7 @@ def test_lanes_that_are_not_full_tell_nothing_of_what_waiting_costs() -> None:
         served.scheduler.admit([Job()], served.now)
         (job,) = joined(served.scheduler)
         served.scheduler.leave(job)
-        served.scheduler.turned(50.0, served.now + 100.0)
+        served.scheduler.turned(Turn(1, 50.0, 1), served.now + 100.0)
     served.scheduler.admit([Job()], served.now)
     assert served.scheduler.expected_wait == pytest.approx(1.5)
 
@@ -403,7 +415,7 @@ class Scheduled(RuleBasedStateMachine):
         for job in self.scheduler.live(lane)[:answered]:
             self.finish(job, answered=True)
         self.now += seconds
-        self.scheduler.turned(seconds / 3, self.now, lane)
+        self.scheduler.turned(Turn(1, seconds / 3, 1), self.now, lane)
 
     @rule(lane=st.integers(0, 2))
     def break_down(self, lane: int) -> None:

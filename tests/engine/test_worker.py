@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.engine import Engine
-from app.engine.request import SummaryRequest
+from app.engine.request import SummaryRequest, WrittenToken
 from app.engine.worker import MAX_IDLE_DEATHS, STALLED_SECONDS
 from app.errors import DeadlineExceededError, DrainingError, ModelFailedError
 from app.models.base import DecodingOptions, StepOutput
@@ -351,3 +351,16 @@ def test_no_text_and_no_words_of_an_error_are_logged(caplog: pytest.LogCaptureFi
     assert "zulu" not in caplog.text
     assert UNENCODABLE not in caplog.text
     assert UNSTEPPABLE not in caplog.text
+
+
+def test_a_listener_who_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: WrittenToken) -> None:
+        raise ValueError("what a caller sent")
+
+    told: list[WrittenToken] = []
+    requests = [SummaryRequest(text, GREEDY, on_token=tell) for text, tell in (("alpha", fail), ("bravo", told.append))]
+    with running(FakeModel()) as engine:
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            assert_same(future.result(PATIENCE), alone(SummaryRequest(request.text, GREEDY)))
+    assert told[-1].token is None
+    assert {record.message for record in caplog.records} == {"a token could not be told: ValueError"}

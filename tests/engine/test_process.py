@@ -1,0 +1,221 @@
+"""Lanes in processes of their own: the same answers, and whatever happens to a process, only the guilty text fails."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from app.engine.batch import Order, Outcome
+from app.engine.engine import Engine
+from app.engine.job import Plan, Task, Ticket
+from app.engine.lane import LaneDiedError, LaneFailedError, ThreadLane
+from app.engine.process import LoadModel, ProcessLane, ProcessLanes
+from app.engine.request import SummaryRequest
+from app.errors import ModelFailedError
+from app.models.base import DecodingOptions
+from tests.api.waiting import eventually
+from tests.engine import loading
+from tests.engine.running import BEAMS, GREEDY, PATIENCE, RecordingObserver, alone, assert_same
+from tests.fakes import POISON, UNSTEPPABLE, WORDS, FakeModel
+
+ROWS = 8
+ENDLESS = DecodingOptions(num_beams=1, max_length=1_000_000, min_length=1_000_000)
+
+
+class Pids(ProcessLanes):
+    """Knows the processes that it started."""
+
+    def __init__(self, load: LoadModel) -> None:
+        super().__init__(load, FakeModel(), ROWS)
+        self.lanes: list[ProcessLane] = []
+
+    def __call__(self, rows: int) -> ProcessLane | ThreadLane:
+        lane = super().__call__(rows)
+        assert isinstance(lane, ProcessLane)
+        self.lanes.append(lane)
+        return lane
+
+
+@contextmanager
+def running(lanes: Pids, observer: RecordingObserver | None = None, threads: int = 2) -> Iterator[Engine]:
+    lanes.prepare(threads)
+    engine = Engine(
+        FakeModel(), max_rows=ROWS * threads, max_queue=1000, observer=observer, threads=threads, open_lane=lanes
+    )
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.drain(PATIENCE)
+    for lane in lanes.lanes:
+        eventually(gone(lane.pid))
+
+
+@contextmanager
+def opened(load: LoadModel = loading.fake) -> Iterator[ProcessLane]:
+    lane = ProcessLane(load, FakeModel().info.digest, ROWS)
+    try:
+        lane.wait_until_ready()
+        yield lane
+    finally:
+        lane.close()
+
+
+def task(text: str, options: DecodingOptions = GREEDY) -> Task:
+    tokens = FakeModel().tokenize(text)
+    return Ticket(Plan(SummaryRequest(text, options), tokens, (range(len(tokens.ids)),)), submitted=0.0).jobs[0].task
+
+
+def outcomes(lane: ProcessLane, order: Order) -> list[Outcome]:
+    """The next ones after this order."""
+    report = lane.advance(order)
+    while not report.outcomes:
+        report = lane.advance(Order())
+    return report.outcomes
+
+
+def gone(pid: int) -> Callable[[], bool]:
+    def check() -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(pid, 0)
+            return False
+        return True
+
+    return check
+
+
+def test_the_answers_are_those_of_a_thread() -> None:
+    requests = [SummaryRequest(f"{a} {b}", BEAMS, attention=True) for a in WORDS[:6] for b in WORDS[:6]]
+    with running(Pids(loading.fake)) as engine:
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            assert_same(future.result(PATIENCE), alone(request))
+
+
+def test_a_text_that_breaks_the_model_fails_alone() -> None:
+    requests = [SummaryRequest(text, BEAMS) for text in [*WORDS[:6], *POISON, *WORDS[6:9]]]
+    with running(Pids(loading.fake), threads=1) as engine:
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            if request.text in POISON:
+                assert isinstance(future.exception(PATIENCE), ModelFailedError)
+            else:
+                assert_same(future.result(PATIENCE), alone(request))
+
+
+def test_a_text_that_kills_the_process_again_and_again_fails_alone() -> None:
+    observer = RecordingObserver()
+    requests = [SummaryRequest(text, BEAMS) for text in [*WORDS[:3], loading.FEVER, *WORDS[3:5]]]
+    with running(Pids(loading.mortal), observer, threads=1) as engine:
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            if request.text == loading.FEVER:
+                assert isinstance(future.exception(PATIENCE), ModelFailedError)
+            else:
+                assert_same(future.result(PATIENCE), alone(request))
+        assert engine.ready
+    assert observer.events["worker_restarted"] > 1
+
+
+def test_a_process_that_is_killed_is_replaced_and_nobody_notices() -> None:
+    lanes, observer = Pids(loading.fake), RecordingObserver()
+    requests = [SummaryRequest(" ".join(WORDS[start:]), BEAMS) for start in range(20)] * 20
+    with running(lanes, observer) as engine:
+        futures = engine.submit(requests)
+        eventually(lambda: len(lanes.lanes) == 2)
+        os.kill(lanes.lanes[-1].pid, signal.SIGKILL)
+        for request, future in zip(requests, futures, strict=True):
+            assert_same(future.result(PATIENCE), alone(request))
+        eventually(lambda: len(lanes.lanes) == 3)
+        assert_same(engine.submit(requests[:1])[0].result(PATIENCE), alone(requests[0]))
+    assert observer.events["worker_restarted"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_meant_for_the_service_does_not_end_a_lane(number: int) -> None:
+    with opened() as lane:
+        os.kill(lane.pid, number)
+        ((_, outcome),) = outcomes(lane, Order([(task("alpha"), [0])]))
+        assert outcome is not None
+
+
+def test_callers_who_leave_free_their_rows() -> None:
+    observer = RecordingObserver()
+    with running(Pids(loading.fake), observer, threads=1) as engine:
+        request = SummaryRequest("alpha", DecodingOptions(1, 12, min_length=12))
+        futures = engine.submit([request] * 30)
+        for future in futures[1:]:
+            future.cancel()
+        assert_same(futures[0].result(PATIENCE), alone(request))
+        eventually(lambda: observer.live == 0)
+
+
+def test_a_lane_reports_when_it_is_nudged_and_drops_whom_it_is_told_to() -> None:
+    with opened() as lane:
+        endless = task("alpha", ENDLESS)
+        steps = len(lane.advance(Order([(endless, [0])])).steps)
+        lane.nudge()
+        steps += len(lane.advance(Order()).steps)
+        assert steps > 0
+        lane.advance(Order(dropped=[endless.number]))
+        following = task("alpha")
+        assert [number for number, _ in outcomes(lane, Order([(following, [0])]))] == [following.number]
+
+
+def test_after_a_failure_orders_that_crossed_it_are_void_and_the_next_is_taken() -> None:
+    with opened() as lane:
+        with pytest.raises(LaneFailedError, match="RuntimeError") as caught:
+            outcomes(lane, Order([(task(UNSTEPPABLE), [0]), (task("alpha", ENDLESS), [1])]))
+        assert UNSTEPPABLE not in str(caught.value)
+        assert "fakes.py" in caught.value.frames
+        lane.reset()
+        good = task("alpha")
+        assert [number for number, _ in outcomes(lane, Order([(good, [0])]))] == [good.number]
+
+
+def test_a_process_that_is_dead_is_told_of() -> None:
+    with opened() as lane:
+        os.kill(lane.pid, signal.SIGKILL)
+        with pytest.raises(LaneDiedError):
+            outcomes(lane, Order([(task("alpha", ENDLESS), [0])]))
+        lane.nudge()
+
+
+@pytest.mark.parametrize("load", [loading.missing, loading.changed, lambda: FakeModel()])
+def test_where_no_process_can_serve_the_checkpoint_a_thread_does(load: LoadModel) -> None:
+    lanes = ProcessLanes(load, FakeModel(), ROWS)
+    lanes.prepare(1)
+    engine = Engine(FakeModel(), max_rows=ROWS, max_queue=10, open_lane=lanes)
+    assert isinstance(lanes(ROWS), ThreadLane)
+    with engine:
+        request = SummaryRequest("alpha", BEAMS)
+        assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
+
+
+SERVICE = """
+from tests.engine.test_process import ENDLESS, FakeModel, Order, ProcessLane, loading, task
+if __name__ == "__main__":
+    lane = ProcessLane(loading.fake, FakeModel().info.digest, 8)
+    lane.wait_until_ready()
+    order = Order([(task("alpha", ENDLESS), [0])])
+    lane.advance(order)
+    print(lane.pid, flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize("then", ["input()", "raise SystemExit(3)"], ids=["killed", "exits"])
+def test_a_process_ends_with_its_service(then: str, tmp_path: Path) -> None:
+    script = tmp_path / "service.py"
+    script.write_text(SERVICE.format(then=then))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as service:
+        assert service.stdout is not None
+        pid = int(service.stdout.readline())
+        if then == "input()":
+            service.kill()
+    eventually(gone(pid))
