@@ -1,24 +1,25 @@
 """The routes of Hugging Face's summarization task, for clients that exist. They take its requests and give its answers;
 errors are ours, in which those clients find the string that they print."""
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.body import BatchRoute
 from app.api.openapi import TIMED, ModelName, errors, request_examples
-from app.api.requests import check_count, check_text, decoding_options, in_place
+from app.api.requests import CHECKED_AT_ONCE, check_count, check_text, decoding_options, in_place
 from app.api.responses import json_response
 from app.api.service import Service, ServiceDep
 from app.api.threads import by_size
 from app.api.work import Result, summarize_all
 from app.config import Settings
 from app.engine.request import Summary, SummaryRequest, Truncation
-from app.errors import FieldError, ModelFailedError, RequestError
+from app.errors import FieldError, InvalidRequestError, ModelFailedError
 from app.examples import HUGGING_FACE_REQUEST, HUGGING_FACE_TEXTS
 from app.models.base import DecodingOptions, ModelInfo
 from app.schemas import HuggingFaceParameters, HuggingFaceRequest, HuggingFaceSummary
 
-CHECKED_AT_ONCE = 200_000  # characters: a fraction of a millisecond
 TRUNCATIONS: dict[str, Truncation] = {
     "head": "head",
     "error": "error",
@@ -64,22 +65,28 @@ async def summarize_with_model(
 
 
 async def _answer(body: HuggingFaceRequest, request: Request, service: Service, model: str | None) -> Response:
-    texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    check_count(texts, service.settings, "/inputs")
-    pointers = ["/inputs"] if texts is not body.inputs else [f"/inputs/{place}" for place in range(len(texts))]
+    settings = service.settings
+    texts = _by_pointer(body.inputs, settings)
     engine = service.engine(model)
     options, truncation = _options(body.parameters or HuggingFaceParameters(), engine.info)
-    await by_size(sum(map(len, texts)), CHECKED_AT_ONCE, lambda: _check(texts, pointers, service.settings))
-    timeout = service.settings.timeout_ms / 1000
-    works = [SummaryRequest(text, options, truncation, timeout=timeout) for text in texts]
+    await by_size(sum(map(len, texts.values())), CHECKED_AT_ONCE, lambda: _check(texts, settings))
+    timeout = settings.timeout_ms / 1000
+    works = [SummaryRequest(text, options, truncation, timeout=timeout) for text in texts.values()]
     results = await summarize_all(request, engine, works)
-    summaries = [_summary(result, pointer) for result, pointer in zip(results, pointers, strict=True)]
+    summaries = [_summary(result, pointer) for result, pointer in zip(results, texts, strict=True)]
     timing = summaries[0].timing if len(summaries) == 1 else None
     return json_response([{"summary_text": summary.text} for summary in summaries], timing)
 
 
-def _check(texts: list[str], pointers: list[str], settings: Settings) -> None:
-    for text, pointer in zip(texts, pointers, strict=True):
+def _by_pointer(inputs: str | list[str], settings: Settings) -> dict[str, str]:
+    if isinstance(inputs, str):
+        return {"/inputs": inputs}
+    check_count(inputs, settings, "/inputs")
+    return {f"/inputs/{place}": text for place, text in enumerate(inputs)}
+
+
+def _check(texts: Mapping[str, str], settings: Settings) -> None:
+    for pointer, text in texts.items():
         check_text(text, settings, pointer)
 
 
@@ -88,7 +95,7 @@ def _options(sent: HuggingFaceParameters, info: ModelInfo) -> tuple[DecodingOpti
     nested = sent.generate_parameters.model_dump(exclude_none=True) if sent.generate_parameters else {}
     try:
         options = decoding_options(sent.model_copy(update=nested), info)
-    except RequestError as error:
+    except InvalidRequestError as error:
         places = {f"/parameters/{name}": f"/parameters/generate_parameters/{name}" for name in nested}
         raise in_place(error, places) from None
     return options, TRUNCATIONS[sent.truncation or "head"]

@@ -8,7 +8,15 @@ from app.api.body import BatchRoute, StrictRoute
 from app.api.openapi import TIMED, errors, event_stream, request_examples
 from app.api.problems import instance_of
 from app.api.record import record_of
-from app.api.requests import admissible, check_count, check_text, decoding_options, in_place, timeout_seconds
+from app.api.requests import (
+    CHECKED_AT_ONCE,
+    admissible,
+    check_count,
+    check_text,
+    decoding_options,
+    in_place,
+    timeout_seconds,
+)
 from app.api.responses import JsonObject, attention_json, failure_json, json_response, summary_json
 from app.api.service import Service, ServiceDep
 from app.api.stream import stream
@@ -21,7 +29,6 @@ from app.examples import ATTENTION_OF_GIVEN_SUMMARY, ATTENTION_REQUEST, BATCH_RE
 from app.schemas import AttentionRequest, AttentionResponse, BatchRequest, BatchResponse, SummarizeRequest
 from app.schemas import Summary as SummarySchema
 
-CHECKED_AT_ONCE = 200_000  # characters: a fraction of a millisecond
 WRITTEN_AT_ONCE = 128  # summaries: a millisecond
 WORK_ERRORS = errors(400, 404, 413, 415, 503, 504)
 router = APIRouter(route_class=StrictRoute, tags=["Summaries"], responses=WORK_ERRORS)

@@ -160,6 +160,37 @@ def test_whatever_stands_in_unknown_fields_changes_nothing(shared: TestClient, v
     assert summaries_of(ask(shared, OTHER, parameters=sent, surprise=value)) == summaries_of(ask(shared, OTHER))
 
 
+# Of the right kind, though the model may not take them.
+some_parameters = st.fixed_dictionaries(
+    {},
+    optional={
+        "num_beams": st.none() | st.integers(1, 6),
+        "max_length": st.none() | st.integers(1, 14),
+        "min_length": st.none() | st.integers(0, 14),
+        "length_penalty": st.none() | st.floats(-10, 10),
+        "no_repeat_ngram_size": st.none() | st.integers(0, 3),
+        "numbers_from_source": st.none() | st.booleans(),
+    },
+)
+
+
+@given(flat=some_parameters, nested=some_parameters)
+def test_parameters_in_both_places_are_those_of_summarize(
+    shared: TestClient, flat: dict[str, Any], nested: dict[str, Any]
+) -> None:
+    merged = {**flat, **{name: value for name, value in nested.items() if value is not None}}
+    expected = shared.post("/summarize", json={"text": TEXT, "parameters": merged})
+    response = ask(shared, parameters={**flat, "generate_parameters": nested})
+    assert response.status_code == expected.status_code
+    if expected.status_code == 200:
+        assert summaries_of(response) == [expected.json()["summary"]]
+        return
+    for theirs, ours in zip(response.json()["errors"], expected.json()["errors"], strict=True):
+        name = ours["pointer"].rsplit("/", 1)[1]
+        place = "/parameters/generate_parameters" if nested.get(name) is not None else "/parameters"
+        assert theirs == {**ours, "pointer": f"{place}/{name}"}
+
+
 @pytest.fixture(scope="module")
 def shared() -> Iterator[TestClient]:
     """One service for a property that is tried many times."""

@@ -3,18 +3,16 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any, ClassVar
+from typing import Any
 
 import httpx2
-import orjson
 import pytest
 
-from app.api.problems import MEDIA_TYPE, Failure
+from app.api.problems import Failure
 from app.examples import SECOND_TEXT, TEXT
 from tests.api.waiting import PATIENCE, eventually
 from tests.clients.conftest import NODE, VERSIONS, Client, hub
+from tests.clients.refusing import REQUEST_ID, refusing
 from tests.test_server import Process
 
 NEWS = (
@@ -31,6 +29,9 @@ PARAMETERS: list[dict[str, Any]] = [
     {"length_penalty": -2.0, "no_repeat_ngram_size": 2},
     {"numbers_from_source": False},
 ]
+# There are no API keys yet, whose limits these are: the headers are those of RateLimit header fields (IETF).
+LIMITS = {"Retry-After": "7", "RateLimit": '"default";r=0;t=7', "RateLimit-Policy": '"default";q=60;w=60'}
+TOO_MANY = Failure(429, "Too many requests", "too-many-requests", "this key may ask 60 times a minute", headers=LIMITS)
 
 
 def summarize(service: Process, text: str, **fields: Any) -> str:
@@ -126,10 +127,10 @@ def test_a_503_says_why_and_when_to_try_again(client: Client, small: Process) ->
 
 
 def test_a_429_says_why_and_when_to_try_again(client: Client) -> None:
-    with limited() as url:
-        error = error_of(client.ask(url, NEWS), 429)
-    assert Limited.failure.detail in error["message"]
-    assert error["request_id"] == Limited.request_id
+    with refusing(TOO_MANY) as server:
+        error = error_of(client.ask(server.url, NEWS), 429)
+    assert TOO_MANY.detail in error["message"]
+    assert error["request_id"] == REQUEST_ID
     if client.kind is not NODE:
         assert error["retry_after"] == "7"
     if client.kind.packages in [hub(version).packages for version in VERSIONS if version[0] != "0"]:
@@ -162,37 +163,3 @@ def full(small: Process) -> Iterator[None]:
             yield
         finally:
             small.go_on()
-
-
-class Limited(BaseHTTPRequestHandler):
-    """Stands for a service with API keys, until there is one: a problem of ours with the headers of a 429."""
-
-    request_id = "5f0c9a7e2d8b4c31a6e4f1d2c3b4a596"
-    failure: ClassVar = Failure(429, "Too many requests", "too-many-requests", "this key may ask 60 times a minute")
-    headers_of_it: ClassVar = {
-        "Content-Type": MEDIA_TYPE,
-        "X-Request-ID": request_id,
-        "Retry-After": "7",
-        "RateLimit": '"default";r=0;t=7',
-        "RateLimit-Policy": '"default";q=60;w=60',
-    }
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        body = orjson.dumps(self.failure.document(instance="/", request_id=self.request_id))
-        self.send_response(self.failure.status)
-        for name, value in {**self.headers_of_it, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def limited() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Limited) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()

@@ -9,12 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from app.api.problems import Failure
 from tests.api.waiting import PATIENCE, eventually
 from tests.clients.conftest import HERE, KINDS, ROOT, VERSIONS, Kind
+from tests.clients.refusing import refusing
 from tests.clients.test_clients import full
 from tests.test_server import Process
 
 ADDRESS = "http://127.0.0.1:8000"
+INTERPRETERS = {
+    "sh": ("bash", "-eu", "-"),
+    "python": (sys.executable, "-S", "-"),
+    "js": ("node", "--input-type=module", "-"),
+}
 BLOCK = re.compile(r"^```(sh|python|js)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.DOTALL | re.MULTILINE)
 
 
@@ -24,23 +31,27 @@ class Block:
     code: str
     output: str
 
-    def run(self, url: str, folder: Path, kind: Kind) -> str:
-        interpreter = {
-            "sh": ("bash", "-eu", "-"),
-            "python": (sys.executable, "-S", "-"),
-            "js": ("node", "--input-type=module", "-"),
-        }
-        done = subprocess.run(
-            interpreter[self.language],
-            input=self.code.replace(ADDRESS, url),
+    def started(self, url: str, folder: Path, kind: Kind) -> subprocess.Popen[str]:
+        """Its code asks `url` and reads files of `folder`."""
+        process = subprocess.Popen(
+            INTERPRETERS[self.language],
             cwd=folder,
             env=kind.environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            check=True,
-            timeout=PATIENCE,
         )
-        return done.stdout.rstrip("\n")
+        assert process.stdin is not None
+        process.stdin.write(self.code.replace(ADDRESS, url))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def run(self, url: str, folder: Path, kind: Kind) -> str:
+        with self.started(url, folder, kind) as process:
+            output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0
+        return output.rstrip("\n")
 
 
 BLOCKS = [
@@ -49,6 +60,7 @@ BLOCKS = [
 ]
 ARTICLE, *EXAMPLES = BLOCKS
 PATIENT = [block for block in EXAMPLES if "Retry-After" in block.code]
+BUSY = Failure(503, "Overloaded", "overloaded", "the queue is full", headers={"Retry-After": "1000"})
 IN_PYTHON = [KINDS[f"huggingface_hub-{version}"] for version in VERSIONS]
 
 
@@ -81,6 +93,24 @@ def test_the_examples_that_wait_try_again_and_are_answered(block: Block, small: 
             answer = pool.submit(block.run, small.url, folder, kinds(block)[-1])
             eventually(lambda: refused(small) > before)
         assert answer.result(PATIENCE)
+
+
+@pytest.mark.parametrize("block", PATIENT, ids=lambda block: block.language)
+def test_the_examples_that_wait_ask_once_in_that_time(block: Block, folder: Path) -> None:
+    with refusing(BUSY) as server, block.started(server.url, folder, kinds(block)[-1]) as process:
+        eventually(lambda: server.asked)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.kill()
+        assert server.asked == 1
+
+
+def test_hf_js_by_itself_asks_again_at_once(folder: Path) -> None:
+    patient = next(block for block in PATIENT if block.language == "js")
+    impatient = Block("js", patient.code.replace("fetch: patient, ", ""), "")
+    with refusing(BUSY) as server, impatient.started(server.url, folder, KINDS["hf.js"]) as process:
+        eventually(lambda: server.asked > 10)
+        process.kill()
 
 
 def refused(service: Process) -> int:
