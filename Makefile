@@ -24,6 +24,10 @@ AXE := tests/browser/node_modules/axe-core/axe.min.js
 HUBS := $(shell sed 's|.*|.venv-clients/huggingface_hub-&/.installed|' tests/huggingface/huggingface_hub.txt)
 HF_JS := tests/huggingface/node_modules/.installed-$(shell cksum < tests/huggingface/package.json | cut -d" " -f1)
 
+# The tools that generate clients have a place of their own: one wants a typer that is not ours.
+GENERATED := build/generated
+GENERATORS := $(GENERATED)/.installed-$(shell cat constraints.txt tests/generated/requirements.txt tests/generated/package.json | cksum | cut -d" " -f1)
+
 # Threads that spin while they wait starve the other work of the machine.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -38,7 +42,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-browser test-clients test-containers test-monitoring python
+.PHONY: help serve test check format train evaluate bench test-browser test-clients test-containers test-generated test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -84,6 +88,9 @@ test-containers: ## build the image and run the compose file for real (CONTAINER
 test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Python and JavaScript, on the service (wants Node.js, npm and curl)
 	$(PY) -m pytest tests/huggingface $(ARGS)
 
+test-generated: $(SERVE) $(GENERATORS) ## check the OpenAPI document, generate clients in Python and TypeScript, and use them (wants Node.js)
+	$(PY) -m tests.generated $(GENERATED)
+
 test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
 	cd monitoring/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml
@@ -108,6 +115,16 @@ $(VENV)/.created:
 $(HF_JS):
 	@for tool in node npm curl; do command -v $$tool >/dev/null || { echo "$$tool is missing (Debian: apt-get install nodejs npm curl)" >&2; exit 1; }; done
 	cd tests/huggingface && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
+	@touch $@
+
+$(GENERATORS): | $(VENV)/.created
+	@command -v npm >/dev/null || { echo "npm is missing. Install it (Debian: apt-get install npm)" >&2; exit 1; }
+	@rm -rf $(GENERATED) && mkdir -p $(GENERATED) && cp tests/generated/package.json $(GENERATED)
+	$(PY) -m venv $(GENERATED)/venv
+	@grep -v '^typer==' constraints.txt > $(GENERATED)/constraints.txt
+	$(GENERATED)/venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input -c $(GENERATED)/constraints.txt \
+	  -r tests/generated/requirements.txt mypy
+	cd $(GENERATED) && npm install --silent --ignore-scripts --no-package-lock --no-audit --no-fund
 	@touch $@
 
 $(SERVE): | $(VENV)/.created

@@ -54,7 +54,6 @@ SUMMARY: dict[str, Any] = {
     "usage": USAGE,
     "timing": TIMING,
 }
-
 HUGGING_FACE_SUMMARY: dict[str, Any] = {"summary_text": "Writing short summaries"}
 WEIGHTED_RANGE: dict[str, Any] = {"start": 46, "end": 55, "weight": 0.91}
 TOKEN_EVENT: dict[str, Any] = {
@@ -64,28 +63,30 @@ TOKEN_EVENT: dict[str, Any] = {
     "log_probability": -0.05,
     "sources": [WEIGHTED_RANGE, {"start": 40, "end": 45, "weight": 0.04}],
 }
-
-FIELD_PROBLEM: dict[str, Any] = {
-    "pointer": "/parameters/num_beams",
-    "message": "Input should be less than or equal to 8",
-}
-PROBLEM: dict[str, Any] = {
-    "type": "urn:precis:problem:invalid-request",
-    "title": "Invalid request",
-    "status": 422,
-    "detail": "/parameters/num_beams: Input should be less than or equal to 8",
-    "instance": "/summarize",
-    "error": "/parameters/num_beams: Input should be less than or equal to 8",
-    "error_type": "invalid-request",
-    "errors": [FIELD_PROBLEM],
-    "request_id": REQUEST_ID,
-}
 EVENTS = "".join(
     f"event: {name}\ndata: {json.dumps(data)}\n\n"
     for name, data in (("token", TOKEN_EVENT), ("summary", SUMMARY), ("done", {}))
 )
-BATCH_FAILURE: dict[str, Any] = {"error": PROBLEM}
-BATCH_RESPONSE: dict[str, Any] = {"results": [SUMMARY, BATCH_FAILURE]}
+
+
+def _invalid(pointer: str, message: str, instance: str) -> dict[str, Any]:
+    return {
+        "type": "urn:precis:problem:invalid-request",
+        "title": "Invalid request",
+        "status": 422,
+        "detail": f"{pointer} {message}",
+        "instance": instance,
+        "error": f"{pointer} {message}",
+        "error_type": "invalid-request",
+        "errors": [{"pointer": pointer, "message": message}],
+        "request_id": REQUEST_ID,
+    }
+
+
+PROBLEM = _invalid("/parameters/num_beams", "Input should be less than or equal to 8", "/summarize")
+FIELD_PROBLEM: dict[str, Any] = PROBLEM["errors"][0]
+BATCH_FAILURE: dict[str, Any] = {"error": _invalid("/texts/1", "must not be empty or blank", "/summarize/batch")}
+BATCH_RESPONSE: dict[str, Any] = {"results": [{**SUMMARY, "id": f"{REQUEST_ID}-0"}, BATCH_FAILURE]}
 
 SOURCE_ITEM: dict[str, Any] = {"text": "summaries", "start": 46, "end": 55}
 SUMMARY_ITEM: dict[str, Any] = {"text": "summaries", "start": 14, "end": 23, "log_probability": -0.05, "copied": 0.93}
@@ -125,6 +126,11 @@ MODEL: dict[str, Any] = {
 }
 MODEL_LIST: dict[str, Any] = {"default": "news-en", "models": [MODEL]}
 HEALTH: dict[str, Any] = {"status": "ok"}
+METRICS = (
+    "# HELP precis_queue_texts Texts waiting; each part of a long text counts.\n"
+    "# TYPE precis_queue_texts gauge\n"
+    'precis_queue_texts{model="news-en"} 0.0\n'
+)
 
 EXAMPLES = {
     "Parameters": PARAMETERS,
@@ -143,9 +149,9 @@ EXAMPLES = {
     "Timing": TIMING,
     "Part": PART,
     "Summary": SUMMARY,
-    "HuggingFaceSummary": HUGGING_FACE_SUMMARY,
     "WeightedRange": WEIGHTED_RANGE,
     "TokenEvent": TOKEN_EVENT,
+    "HuggingFaceSummary": HUGGING_FACE_SUMMARY,
     "BatchFailure": BATCH_FAILURE,
     "BatchResponse": BATCH_RESPONSE,
     "SourceItem": SOURCE_ITEM,

@@ -17,7 +17,7 @@ from app import __version__
 from app.api import catalog, docs, huggingface, operations, page, summaries
 from app.api.lag import watched
 from app.api.middleware import Envelope
-from app.api.openapi import DESCRIPTION
+from app.api.openapi import DESCRIPTION, SERVERS, TAGS
 from app.api.problems import answer_error
 from app.api.service import Service
 from app.api.threads import limit_threads
@@ -46,6 +46,8 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         version=__version__,
         summary="Summaries, and the attention behind them.",
         description=DESCRIPTION,
+        servers=SERVERS,
+        openapi_tags=TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=_lifespan(service, tracing, models),
         exception_handlers=dict.fromkeys((RequestError, HTTPException), answer_error),

@@ -17,15 +17,25 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
+from typing_extensions import TypeAliasType
 
 from app.examples import EXAMPLES
 
 JsonObject = dict[str, Any]
 
 
-def _add_example(schema: JsonObject, model: type[BaseModel]) -> None:
+def _describe(schema: JsonObject, model: type[BaseModel]) -> None:
+    """With its example, and as generators of clients like it: no titles that repeat the names of fields, and no unions
+    of null and something with limits, of which they would make types with names of their own."""
+    for field in schema["properties"].values():
+        field.pop("title", None)
+        match field.get("anyOf"):
+            case [{"type": str(kind), **limits}, {"type": "null"}]:
+                del field["anyOf"]
+                field.update(limits, type=[kind, "null"])
     if model.__name__ in EXAMPLES:
         schema["examples"] = [EXAMPLES[model.__name__]]
 
@@ -70,17 +80,65 @@ TextOrTexts = Annotated[
     PlainValidator(_text_or_texts),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
 ]
-Truncation = Literal["head", "error", "chunk"]
-HuggingFaceTruncation = Literal[
-    "do_not_truncate", "longest_first", "only_first", "only_second", "head", "error", "chunk"
-]
-FinishReason = Literal["stop", "length", "given"]
+Absent = SkipJsonSchema[None]  # what may be left out of an answer is never null in it
+
+# Aliases of this kind keep their names in the document, so that a generator makes one type of each.
+Truncation = TypeAliasType(
+    "Truncation",
+    Annotated[
+        Literal["head", "error", "chunk"],
+        Field(
+            description="When the text is too long for the model: `head` keeps its beginning, `error` answers 422, "
+            "`chunk` summarizes every part of it, in order.",
+            examples=["head"],
+        ),
+    ],
+)
+HuggingFaceTruncation = TypeAliasType(
+    "HuggingFaceTruncation",
+    Annotated[
+        Literal["do_not_truncate", "longest_first", "only_first", "only_second", "head", "error", "chunk"],
+        Field(
+            description="`do_not_truncate` is `error`; `longest_first`, `only_first` and `only_second` are `head`. "
+            "`head`, `error` and `chunk` are those of `/summarize`.",
+            examples=["longest_first"],
+        ),
+    ],
+)
+FinishReason = TypeAliasType(
+    "FinishReason",
+    Annotated[
+        Literal["stop", "length", "given"],
+        Field(
+            description="`stop`: the model ended the summary; `length`: cut at `max_length`; `given`: by the caller.",
+            examples=["stop"],
+        ),
+    ],
+)
+AttentionLevel = TypeAliasType(
+    "AttentionLevel",
+    Annotated[
+        Literal["token", "word"],
+        Field(
+            description="Rows and columns are the model's tokens, or words: those of Unicode (UAX #29) as ICU finds "
+            "them, with its dictionary for Chinese.",
+            examples=["word"],
+        ),
+    ],
+)
+AttentionFormat = TypeAliasType(
+    "AttentionFormat",
+    Annotated[
+        Literal["dense", "top"],
+        Field(description="`dense`: the whole matrix; `top`: each row's largest weights.", examples=["top"]),
+    ],
+)
 
 
 class Sent(BaseModel):
     """Base of what callers send: no conversions, no unknown fields."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, json_schema_extra=_add_example)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, json_schema_extra=_describe)
 
 
 class Parameters(Sent):
@@ -107,11 +165,7 @@ class Options(Sent):
 
     model: str | None = Field(None, min_length=1, description="Name of a model; the default one when left out.")
     parameters: Parameters = Field(default_factory=Parameters, description="How the summary is searched for.")
-    truncation: Truncation = Field(
-        "head",
-        description="When the text is too long for the model: `head` keeps its beginning, `error` answers 422, `chunk` "
-        "summarizes every part of it, in order.",
-    )
+    truncation: Truncation = "head"
     timeout_ms: int | None = Field(
         None, ge=1, le=600_000, description="Deadline of this request in milliseconds; the service's own when left out."
     )
@@ -140,12 +194,8 @@ class AttentionRequest(Options):
 
     text: Text = Field(description="The text to summarize.")
     summary: Text | None = Field(None, description="Tell the attention of this summary instead of a generated one.")
-    level: Literal["token", "word"] = Field(
-        "token",
-        description="Rows and columns are the model's tokens, or words: those of Unicode (UAX #29) as ICU finds them, "
-        "with its dictionary for Chinese.",
-    )
-    format: Literal["dense", "top"] = Field("dense", description="The whole matrix, or each row's largest weights.")
+    level: AttentionLevel = "token"
+    format: AttentionFormat = "dense"
     top_k: int = Field(5, ge=1, le=1000, description="How many weights a row has with `format: top`.")
     precision: int = Field(5, ge=1, le=8, description="Decimals of weights, log-probabilities and coverage.")
 
@@ -167,11 +217,7 @@ class HuggingFaceParameters(HuggingFaceGenerateParameters):
     """Parameters of Hugging Face's summarization task. The model's own may stand here or in `generate_parameters`,
     which wins. `clean_up_tokenization_spaces` and all that is not known are ignored."""
 
-    truncation: HuggingFaceTruncation | None = Field(
-        None,
-        description="`do_not_truncate` is `error`; `longest_first`, `only_first` and `only_second` are `head`, as is "
-        "nothing. `head`, `error` and `chunk` are those of `/summarize`.",
-    )
+    truncation: HuggingFaceTruncation | None = Field(None, description="`head` when left out.")
     generate_parameters: HuggingFaceGenerateParameters | None = Field(
         None, description="How the summary is searched for."
     )
@@ -189,7 +235,7 @@ class HuggingFaceRequest(Sent):
 class Answered(BaseModel):
     """Base of what callers get. Fields are only ever added, so unknown ones are ignored."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, json_schema_extra=_add_example)
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, json_schema_extra=_describe)
 
 
 class FieldProblem(Answered):
@@ -202,92 +248,84 @@ class FieldProblem(Answered):
 class Problem(Answered):
     """An error (RFC 9457). `error` repeats `detail`, because some clients print only that."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    error: str
-    error_type: str
-    errors: list[FieldProblem]
-    request_id: str
+    type: str = Field(description="What kind of error it is, as a URN: `urn:precis:problem:` and `error_type`.")
+    title: str = Field(description="The kind of error in words, the same for all of its kind.")
+    status: int = Field(description="The status of the answer; in a batch, of this text alone.")
+    detail: str = Field(description="What was wrong with this request, and what to do.")
+    instance: str = Field(description="Path of the request.")
+    error: str = Field(description="The same as `detail`.")
+    error_type: str = Field(description="The kind of error in one word; new ones may be added.")
+    errors: list[FieldProblem] = Field(description="The fields that are wrong, if it is fields.")
+    request_id: str = Field(description="The `X-Request-ID` of the request, which is in the log too.")
 
 
 class Range(Answered):
     """Half-open range `[start, end)` of Unicode code points."""
 
-    start: int
-    end: int
+    start: int = Field(description="The first code point.")
+    end: int = Field(description="The one after the last.")
 
 
 class ModelRef(Answered):
     """Which checkpoint answered."""
 
-    name: str
-    digest: str
+    name: str = Field(description="Name of the model.")
+    digest: str = Field(description="SHA-256 of the checkpoint: the same digest, the same model.")
 
 
 class SourceUse(Answered):
     """What part of the text was used. Nothing is cut silently."""
 
-    characters: int
-    tokens: int
-    used_characters: int
-    used_tokens: int
-    truncated: bool
+    characters: int = Field(description="Code points of the text.")
+    tokens: int = Field(description="Tokens of the text.")
+    used_characters: int = Field(description="Code points up to the end of what the model read.")
+    used_tokens: int = Field(description="Tokens that the model read.")
+    truncated: bool = Field(description="Whether the model read less than the whole text.")
 
 
 class Usage(Answered):
     """Tokens that were read and written."""
 
-    source_tokens: int
-    summary_tokens: int
+    source_tokens: int = Field(description="Tokens of the text that the model read.")
+    summary_tokens: int = Field(description="Tokens of the summary, end token not counted.")
 
 
 class Timing(Answered):
-    """Milliseconds: waiting, encoding, decoding, and from submission to the end."""
+    """How long it took, in milliseconds."""
 
-    queue_ms: float
-    encode_ms: float
-    decode_ms: float
-    total_ms: float
+    queue_ms: float = Field(description="Waiting for a place in the running batch.")
+    encode_ms: float = Field(description="Encoding the text.")
+    decode_ms: float = Field(description="Writing the summary.")
+    total_ms: float = Field(description="From submission to the end.")
 
 
 class Part(Answered):
     """One part of a long text and the piece of the summary that it became."""
 
-    source: Range
-    summary: Range
-    score: float
+    source: Range = Field(description="Where it stands in the text.")
+    summary: Range = Field(description="Where its piece stands in the summary.")
+    score: float = Field(description="Mean log-probability of a token of the piece, end token included.")
     finish_reason: FinishReason
 
 
 class Summary(Answered):
     """A summary, and how it came about."""
 
-    id: str
-    model: ModelRef
-    summary: str
-    finish_reason: FinishReason = Field(
-        description="`stop`: the model ended the summary; `length`: cut at `max_length`; `given`: by the caller."
-    )
+    id: str = Field(description="The `X-Request-ID` of the request; in a batch followed by the place of the text.")
+    model: ModelRef = Field(description="Which checkpoint answered.")
+    summary: str = Field(description="The summary.")
+    finish_reason: FinishReason
     score: float = Field(description="Mean log-probability of a token, end token included.")
-    source: SourceUse
-    usage: Usage
-    timing: Timing
-    parts: list[Part] | None = Field(None, description="Only with `truncation: chunk`.")
-
-
-class HuggingFaceSummary(Answered):
-    """A summary as Hugging Face's clients want it: one for each input, in an array."""
-
-    summary_text: str = Field(description="The summary.")
+    source: SourceUse = Field(description="What part of the text was used.")
+    usage: Usage = Field(description="Tokens that were read and written.")
+    timing: Timing = Field(description="How long it took.")
+    parts: list[Part] | Absent = Field(None, description="Only with `truncation: chunk`.")
 
 
 class WeightedRange(Range):
     """A span of the text that a token of the summary looked at."""
 
-    weight: float
+    weight: float = Field(description="Its attention weight.")
 
 
 class TokenEvent(Range):
@@ -297,106 +335,125 @@ class TokenEvent(Range):
     white space at the edge.
     """
 
-    text: str
-    log_probability: float
+    text: str = Field(description="The piece; perhaps empty.")
+    log_probability: float = Field(description="Of the token.")
     sources: list[WeightedRange] = Field(
         description="The spans with the largest attention weights, largest first; at most 5."
     )
 
 
+class HuggingFaceSummary(Answered):
+    """A summary as Hugging Face's clients want it: one for each input, in an array."""
+
+    summary_text: str = Field(description="The summary.")
+
+
 class BatchFailure(Answered):
     """In the place of a text that could not be summarized."""
 
-    error: Problem
+    error: Problem = Field(description="What was wrong with this text.")
+
+
+BatchResult = TypeAliasType(
+    "BatchResult",
+    Annotated[
+        Summary | BatchFailure,
+        Field(description="A summary, or what was wrong with this text.", examples=[EXAMPLES["BatchFailure"]]),
+    ],
+)
 
 
 class BatchResponse(Answered):
     """One result for each text, in order."""
 
-    results: list[Summary | BatchFailure]
+    results: list[BatchResult] = Field(description="As many as there were texts, in their order.")
 
 
 class SourceItem(Answered):
     """A column: a token or word of the text; `text` is its `[start, end)`."""
 
-    text: str
-    start: int
-    end: int
+    text: str = Field(description="The token or word, without white space at its edges.")
+    start: int = Field(description="Its first code point.")
+    end: int = Field(description="The code point after its last.")
 
 
 class SummaryItem(SourceItem):
-    """A row: a token or word of the summary. `copied` is absent when the model cannot copy."""
+    """A row: a token or word of the summary; `text` is its `[start, end)`."""
 
-    log_probability: float
-    copied: float | None = Field(None, description="Share of the probability that came from copying.")
+    log_probability: float = Field(description="Of the token, or the sum over those of the word.")
+    copied: float | Absent = Field(
+        None, description="Share of the probability that came from copying; absent when the model cannot copy."
+    )
 
 
 class TopWeight(Answered):
-    """One of the largest weights of a row; `source` is the number of its column."""
+    """One of the largest weights of a row."""
 
-    source: int
-    weight: float
+    source: int = Field(description="Number of its column.")
+    weight: float = Field(description="The weight.")
 
 
 class Attention(Answered):
     """One row for each item of the summary, one column for each item of the text; rows sum to 1."""
 
-    source_tokens: list[SourceItem]
-    summary_tokens: list[SummaryItem]
-    weights: list[list[float]] | None = Field(None, description="Only with `format: dense`.")
-    top: list[list[TopWeight]] | None = Field(None, description="Only with `format: top`; largest first.")
+    source_tokens: list[SourceItem] = Field(description="The columns.")
+    summary_tokens: list[SummaryItem] = Field(description="The rows.")
+    weights: list[list[float]] | Absent = Field(None, description="The rows of the matrix; only with `format: dense`.")
+    top: list[list[TopWeight]] | Absent = Field(
+        None, description="The largest weights of each row, largest first; only with `format: top`."
+    )
     coverage: list[float] = Field(description="Sum of each column.")
 
 
 class AttentionResponse(Summary):
     """A summary and the attention that produced it."""
 
-    attention: Attention
+    attention: Attention = Field(description="Where the model looked for each token or word of the summary.")
 
 
 class ModelLimits(Answered):
     """What a model can take."""
 
-    max_source_tokens: int
-    max_summary_tokens: int
-    max_beams: int
+    max_source_tokens: int = Field(description="Tokens of a text; what is beyond is cut, refused or chunked.")
+    max_summary_tokens: int = Field(description="Most that `max_length` may be.")
+    max_beams: int = Field(description="Most that `num_beams` may be.")
 
 
 class DefaultParameters(Answered):
     """What a model uses for parameters that are left out."""
 
-    num_beams: int
-    max_length: int
-    min_length: int
-    length_penalty: float
-    no_repeat_ngram_size: int
-    numbers_from_source: bool
+    num_beams: int = Field(description="Hypotheses that are followed at once; 1 is greedy.")
+    max_length: int = Field(description="Most tokens of the summary, end token not counted.")
+    min_length: int = Field(description="Fewest tokens of the summary.")
+    length_penalty: float = Field(description="Above 0 favours longer summaries, below 0 shorter ones.")
+    no_repeat_ngram_size: int = Field(description="No sequence of so many tokens occurs twice; 0 allows all.")
+    numbers_from_source: bool = Field(description="Whether numbers may only be those of the text.")
 
 
 class Model(Answered):
     """A model that is loaded."""
 
-    name: str
-    family: str
-    language: str
-    description: str
-    digest: str
-    limits: ModelLimits
-    default_parameters: DefaultParameters
-    parameter_count: int
-    precision: str
-    device: str
+    name: str = Field(description="Name of the model, to be sent as `model`.")
+    family: str = Field(description="What kind of network it is.")
+    language: str = Field(description="Language of its texts (BCP 47).")
+    description: str = Field(description="What it writes, in one line.")
+    digest: str = Field(description="SHA-256 of the checkpoint.")
+    limits: ModelLimits = Field(description="What it can take.")
+    default_parameters: DefaultParameters = Field(description="What it uses for parameters that are left out.")
+    parameter_count: int = Field(description="How many weights it has.")
+    precision: str = Field(description="Arithmetic that it computes in.")
+    device: str = Field(description="Where it computes.")
     card: str = Field(description="The model card, in Markdown.")
 
 
 class ModelList(Answered):
     """The models that are loaded and the name of the default one."""
 
-    default: str
-    models: list[Model]
+    default: str = Field(description="Name of the model that answers when none is asked for.")
+    models: list[Model] = Field(description="All that are loaded.")
 
 
 class Health(Answered):
     """The service is well."""
 
-    status: Literal["ok"]
+    status: Literal["ok"] = Field(description="Always `ok`; a service that is not well answers 503.")

@@ -11,11 +11,15 @@ import time
 from types import FrameType
 
 import httptools
+import orjson
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.problems import MEDIA_TYPE, Failure
+from app.api.record import open_record
 from app.api.service import Service
 from app.config import Settings
 from app.errors import ConfigurationError
@@ -25,6 +29,12 @@ KEEP_ALIVE_SECONDS = 30
 MOST_HEADER_BYTES = 32 * 1024
 # New objects, then collections of younger ones. The oldest of a thousand callers are looked through in some 50 ms.
 COLLECT_AFTER = 2000, 10, 20
+UNREADABLE = Failure(
+    400,
+    "Malformed HTTP",
+    "malformed-http",
+    f"this cannot be read as HTTP/1.1, or its head is longer than {MOST_HEADER_BYTES} bytes",
+)
 log = structlog.get_logger("precis")
 
 
@@ -93,7 +103,21 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         if not self.transport.is_closing():
-            self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response(UNREADABLE.detail)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # the signature is uvicorn's
+        """A problem like any other, though no route and no middleware sees such a request."""
+        request_id = open_record(Headers()).request_id
+        body = orjson.dumps(UNREADABLE.document(instance="", request_id=request_id))
+        head = (
+            "HTTP/1.1 400 Bad Request",
+            f"Content-Type: {MEDIA_TYPE}",
+            f"Content-Length: {len(body)}",
+            f"X-Request-ID: {request_id}",
+            "Connection: close",
+        )
+        self.transport.write("\r\n".join((*head, "", "")).encode() + body)
+        self.transport.close()
 
 
 class Server(uvicorn.Server):

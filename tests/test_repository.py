@@ -14,10 +14,9 @@ from app.config import Settings, variable
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-TARGETS = (
-    *("serve", "test", "check", "format", "train", "evaluate", "bench"),
-    *("test-browser", "test-clients", "test-containers", "test-monitoring"),
-)
+PIN = r"[\w.-]+==\d[\w.]*"
+TESTED = ("test", "test-browser", "test-clients", "test-containers", "test-generated", "test-monitoring")
+TARGETS = ("serve", "check", "format", "train", "evaluate", "bench", *TESTED)
 
 
 def read(name: str) -> str:
@@ -51,10 +50,7 @@ def service() -> dict[str, Any]:
 
 
 def test_constraints_are_nothing_but_exact_versions() -> None:
-    wrong = [
-        line for line in read("constraints.txt").splitlines() if not re.fullmatch(r"[\w.-]+==\d[\w.]*", line, re.ASCII)
-    ]
-    assert wrong == []
+    assert [line for line in read("constraints.txt").splitlines() if not re.fullmatch(PIN, line, re.ASCII)] == []
 
 
 def test_constraints_are_sorted_and_name_each_distribution_once() -> None:
@@ -65,6 +61,14 @@ def test_constraints_are_sorted_and_name_each_distribution_once() -> None:
 
 def test_everything_the_project_asks_for_is_pinned() -> None:
     assert [requirement for requirement in requirements() if normalized(requirement) not in pins()] == []
+
+
+def test_the_tools_that_generate_clients_are_exact_versions_and_nothing_else() -> None:
+    lines = read("tests/generated/requirements.txt").splitlines()
+    assert [line for line in lines if not re.fullmatch(PIN, line, re.ASCII)] == []
+    assert lines == sorted(lines, key=str.lower)
+    packages = json.loads(read("tests/generated/package.json"))["devDependencies"]
+    assert [name for name, version in packages.items() if not re.fullmatch(r"\d[\w.]*", version, re.ASCII)] == []
 
 
 def test_the_clients_of_others_are_exact_versions() -> None:
@@ -119,7 +123,7 @@ def test_the_data_that_make_takes_by_itself_are_in_the_project() -> None:
     assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
-@pytest.mark.parametrize("target", ["check", "test", "test-containers", "test-clients", "test-monitoring"])
+@pytest.mark.parametrize("target", ["check", *TESTED])
 def test_ci_runs_the_same_targets_as_everybody(target: str) -> None:
     assert re.search(rf"^ *make {target}\b", read(".ci/run"), re.MULTILINE)
 

@@ -21,6 +21,7 @@ from app.__main__ import main
 from app.config import Settings
 from app.errors import ConfigurationError
 from app.main import create_app
+from app.schemas import Problem
 from app.server import COLLECT_AFTER, MOST_HEADER_BYTES, Server, listen, serve
 from tests.api.waiting import PATIENCE, eventually
 from tests.serving import HOLD
@@ -209,6 +210,18 @@ def test_a_head_that_is_wrong_or_too_long_is_400_and_the_connection_closed(serve
             answered = caller.makefile("rb").read()
     assert answered[:13] in (b"HTTP/1.1 400 ", b"")
     assert server.get("/livez").status_code == 200
+
+
+def test_what_is_no_http_is_answered_with_a_problem_all_the_same(server: Process) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as caller:
+        caller.sendall(b"NONSENSE\r\n\r\n")
+        head, body = caller.makefile("rb").read().split(b"\r\n\r\n")
+    problem = Problem.model_validate_json(body)
+    headers = dict(line.split(b": ") for line in head.split(b"\r\n")[1:])
+    assert (problem.status, problem.error_type) == (400, "malformed-http")
+    assert headers[b"Content-Type"] == b"application/problem+json"
+    assert headers[b"Content-Length"] == b"%d" % len(body)
+    assert headers[b"X-Request-ID"] == problem.request_id.encode()
 
 
 def test_a_head_within_its_limit_is_read_piece_by_piece(server: Process) -> None:

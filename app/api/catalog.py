@@ -1,12 +1,10 @@
 """The routes that tell of the models."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.api.body import StrictRoute
-from app.api.openapi import errors
+from app.api.openapi import ModelName, errors
 from app.api.responses import json_response, model_json
 from app.api.service import ServiceDep
 from app.schemas import Model, ModelList
@@ -19,7 +17,8 @@ router = APIRouter(route_class=StrictRoute, tags=["Models"])
     operation_id="list_models",
     summary="List the models",
     response_model=ModelList,
-    responses=errors(405, 422),
+    response_description="The models.",
+    responses=errors(),
 )
 async def list_models(service: ServiceDep) -> Response:
     """Every model that is loaded: its family, limits, default parameters and card."""
@@ -32,8 +31,9 @@ async def list_models(service: ServiceDep) -> Response:
     operation_id="get_model",
     summary="Tell of one model",
     response_model=Model,
-    responses=errors(404, 405, 422, 503),
+    response_description="The model.",
+    responses=errors(404, 503),
 )
-async def get_model(name: Annotated[str, Path(examples=["news-en"])], service: ServiceDep) -> Response:
+async def get_model(name: ModelName, service: ServiceDep) -> Response:
     """Family, limits, default parameters and card of one model."""
     return json_response(model_json(service.find(name).info))

@@ -2,13 +2,12 @@
 errors are ours, in which those clients find the string that they print."""
 
 from collections.abc import Mapping
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.api.body import BatchRoute
-from app.api.openapi import errors, request_examples
+from app.api.openapi import TIMED, ModelName, errors, request_examples
 from app.api.requests import CHECKED_AT_ONCE, check_count, check_text, decoding_options, in_place
 from app.api.responses import json_response
 from app.api.service import Service, ServiceDep
@@ -31,9 +30,7 @@ TRUNCATIONS: dict[str, Truncation] = {
     "only_second": "head",
 }
 EXAMPLES = request_examples(text=HUGGING_FACE_REQUEST, texts=HUGGING_FACE_TEXTS)
-router = APIRouter(
-    route_class=BatchRoute, tags=["Summaries"], responses=errors(400, 404, 405, 413, 415, 422, 500, 503, 504)
-)
+router = APIRouter(route_class=BatchRoute, tags=["Hugging Face"], responses=errors(400, 404, 413, 415, 503, 504))
 
 
 @router.post(
@@ -42,6 +39,7 @@ router = APIRouter(
     summary="Summarize with the default model, for Hugging Face's clients",
     response_model=list[HuggingFaceSummary],
     response_description="One summary for each input, in order.",
+    responses=TIMED,
     openapi_extra=EXAMPLES,
 )
 async def summarize_with_default(body: HuggingFaceRequest, request: Request, service: ServiceDep) -> Response:
@@ -56,10 +54,11 @@ async def summarize_with_default(body: HuggingFaceRequest, request: Request, ser
     summary="Summarize with one model, for Hugging Face's clients",
     response_model=list[HuggingFaceSummary],
     response_description="One summary for each input, in order.",
+    responses=TIMED,
     openapi_extra=EXAMPLES,
 )
 async def summarize_with_model(
-    body: HuggingFaceRequest, request: Request, service: ServiceDep, name: Annotated[str, Path(examples=["news-en"])]
+    body: HuggingFaceRequest, request: Request, service: ServiceDep, name: ModelName
 ) -> Response:
     """The same as `POST /`, with the model that the path names."""
     return await _answer(body, request, service, name)

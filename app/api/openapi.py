@@ -1,90 +1,209 @@
-"""What the OpenAPI document says beyond the schemas: errors of every route, examples that can be posted."""
+"""What the OpenAPI document says beyond the schemas: errors and headers of every route, examples that can be posted."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from app.api.problems import MEDIA_TYPE
+from fastapi import Path
+from starlette.exceptions import HTTPException
+
+from app.api.problems import MEDIA_TYPE, Failure, describe, invalid
 from app.errors import (
     DeadlineExceededError,
+    DrainingError,
+    FieldError,
     MalformedBodyError,
     ModelFailedError,
+    ModelNotFoundError,
     OverloadedError,
-    RequestError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
-from app.examples import EVENTS, PROBLEM
+from app.examples import EVENTS, EXAMPLES, FIELD_PROBLEM, PROBLEM
+from app.schemas import TokenEvent
+
+JsonObject = dict[str, Any]
+Responses = dict[int | str, JsonObject]
 
 DESCRIPTION = """
 Writes short summaries of texts and tells the attention that produced them.
 
 Offsets count Unicode code points of your own text, half-open `[start, end)`. Every error is
-`application/problem+json`. Send `X-Request-ID` to find a request again in the log.
+`application/problem+json`. `HEAD` works wherever `GET` does. Fields and query parameters that nobody knows are 422, by
+name. Answers may gain fields within a version, and lose none.
+
+Send `X-Request-ID` to find a request again in the log, and `traceparent` (W3C) to continue a trace.
 """
+# Relative to the document, so that it also holds behind a proxy that adds a prefix.
+SERVERS: list[JsonObject] = [{"url": ".", "description": "The service that this document comes from."}]
+TAGS: list[JsonObject] = [
+    {"name": "Summaries", "description": "Summaries, and the attention behind them."},
+    {"name": "Hugging Face", "description": "Hugging Face's summarization task, for clients that exist."},
+    {"name": "Models", "description": "What is loaded, and what it can do."},
+    {"name": "Operations", "description": "For those who run the service."},
+]
 
 EVENTS_TYPE = "text/event-stream"
 EVENTS_MEANING = (
-    "Server-sent events with JSON as their data. `token`: `text`, the piece `[start, end)` of the summary that this "
-    "token made certain, perhaps empty; its `log_probability`; and `sources`, the spans of the text with the largest "
-    "attention weights. Then `summary`, which is what is answered without `stream`, or `error`, a problem; at last "
-    "`done`. Comments keep the connection alive. What goes wrong before the first token has a status of its own."
+    "Server-sent events, each with JSON as its data: `token` for every token, a `TokenEvent`; then `summary`, the "
+    "`Summary` that is answered without `stream`, or `error`, a `Problem`; and at last `done`. Comments keep the "
+    "connection alive. What goes wrong before the first token has a status of its own."
 )
-MEANINGS = {
-    400: "The body is not JSON.",
-    404: "There is no such route or model.",
-    405: "The route does not answer this method.",
-    413: "Body, text or batch is over its limit.",
-    415: "The body is not declared as JSON.",
-    422: "A field is wrong or unknown, or the text does not fit the model and `truncation` is `error`.",
-    500: "The model failed on this text.",
-    503: "The queue is full, the deadline cannot be met, or the service is loading or stopping.",
-    504: "The deadline of the request passed.",
+ANYWHERE = (405, 422, 500)  # errors of every route
+TOO_LONG = "has 200001 characters; a text may have 200000"
+REQUEST_ID: JsonObject = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
+PARAMETERS: dict[str, JsonObject] = {
+    "RequestId": {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "Name of this request; one that does not fit the pattern is replaced.",
+        "schema": REQUEST_ID,
+    }
 }
-HEADERS = {405: ("Allow", "Methods that it answers."), 503: ("Retry-After", "Seconds to wait before trying again.")}
-ERRORS: tuple[type[RequestError], ...] = (
-    MalformedBodyError,
-    TooLargeError,
-    UnsupportedMediaTypeError,
-    ModelFailedError,
-    OverloadedError,
-    DeadlineExceededError,
-)
-NAMES = {404: ("Not Found", "not-found"), 405: ("Method Not Allowed", "method-not-allowed")}
-NAMES |= {error.status: (error.title, error.slug) for error in ERRORS}
-
-Responses = dict[int | str, dict[str, Any]]
+HEADERS: dict[str, JsonObject] = {
+    "X-Request-ID": {
+        "description": "Name of this request: the one that was sent, or a new one.",
+        "schema": REQUEST_ID,
+        "example": PROBLEM["request_id"],
+    },
+    "Server-Timing": {
+        "description": "The timing of the summary, in milliseconds.",
+        "schema": {"type": "string"},
+        "example": "queue;dur=1.200, encode;dur=4.000, decode;dur=31.000, total;dur=38.100",
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before trying again, from the measured queue.",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 2,
+    },
+    "Allow": {
+        "description": "The methods that the route answers.",
+        "schema": {"type": "string"},
+        "example": "POST",
+    },
+}
+# By component: what its status means, and errors that are answered so.
+ERRORS: dict[str, tuple[str, Sequence[Exception]]] = {
+    "MalformedJson": (
+        "The body is not JSON.",
+        [MalformedBodyError("the body is not JSON: Expecting value at line 1, column 10")],
+    ),
+    "NotFound": (
+        "There is no such model, or no such route.",
+        [ModelNotFoundError("there is no model 'nope'; GET /models lists those there are"), HTTPException(404)],
+    ),
+    "MethodNotAllowed": (
+        "The route does not answer this method.",
+        [HTTPException(405, headers={"Allow": "POST"})],
+    ),
+    "ContentTooLarge": (
+        "Body, text or batch is over its limit.",
+        [TooLargeError(f"/text {TOO_LONG}", (FieldError("/text", TOO_LONG),))],
+    ),
+    "UnsupportedMediaType": (
+        "The body is not declared as JSON.",
+        [UnsupportedMediaTypeError("send the body as JSON, with the header 'Content-Type: application/json'")],
+    ),
+    "InvalidRequest": (
+        "A field is wrong or unknown, or the text does not fit the model and `truncation` is `error`.",
+        [invalid((FieldError(**FIELD_PROBLEM),))],
+    ),
+    "Failed": (
+        "The model failed on this text, or something happened that nobody foresaw.",
+        [ModelFailedError("The model failed on this text; other texts are not affected."), Exception()],
+    ),
+    "Unavailable": (
+        "The queue is full, the deadline cannot be met, or the service is loading or stopping.",
+        [
+            OverloadedError("1024 texts wait of at most 1024, 1 more do not fit.", 2),
+            DrainingError("the service is stopping", 2),
+        ],
+    ),
+    "DeadlineExceeded": (
+        "The deadline of the request passed.",
+        [DeadlineExceededError("The summary could not be ready in 60 s.")],
+    ),
+}
+COMPONENTS = {describe(examples[0]).status: name for name, (_, examples) in ERRORS.items()}
+ModelName = Annotated[str, Path(description="Name of a model, as `GET /models` tells it.", examples=["news-en"])]
+TIMED: Responses = {200: {"headers": {"Server-Timing": {"$ref": "#/components/headers/Server-Timing"}}}}
 
 
 def errors(*statuses: int) -> Responses:
-    """The error responses of a route."""
-    return {status: _error(status) for status in statuses}
+    """The error responses of a route; those that every route has are added to what is asked for."""
+    return {status: _reference("responses", COMPONENTS[status]) for status in sorted({*ANYWHERE, *statuses})}
 
 
-def request_examples(**examples: dict[str, Any]) -> dict[str, Any]:
+def request_examples(**examples: JsonObject) -> JsonObject:
     """Examples of a request body, by name."""
     named = {name: {"value": example} for name, example in examples.items()}
     return {"requestBody": {"content": {"application/json": {"examples": named}}}}
 
 
 def event_stream() -> Responses:
-    """The other form of an answer: one that is streamed."""
-    content = {"schema": {"type": "string", "description": EVENTS_MEANING}, "example": EVENTS}
+    """The other form of an answer that is timed: one that is streamed."""
+    schema = {"type": "string", "description": EVENTS_MEANING, "contentSchema": _reference("schemas", "TokenEvent")}
+    return {200: {**TIMED[200], "content": {EVENTS_TYPE: {"schema": schema, "example": EVENTS}}}}
+
+
+def completed(document: JsonObject) -> JsonObject:
+    """The document of the framework, with what all operations have in common."""
+    schemas = {**document["components"]["schemas"], **_event_schemas()}
+    components = {
+        "schemas": {name: _completed_schema(name, each) for name, each in sorted(schemas.items())},
+        "responses": {name: _error(meaning, examples) for name, (meaning, examples) in ERRORS.items()},
+        "headers": HEADERS,
+        "parameters": PARAMETERS,
+    }
+    paths = {
+        path: {method: _completed(operation) for method, operation in item.items()}
+        for path, item in document["paths"].items()
+    }
+    return {**document, "paths": paths, "components": components}
+
+
+def _event_schemas() -> JsonObject:
+    """What the framework does not find in a route: the data of an event."""
+    schema = TokenEvent.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), TokenEvent.__name__: schema}
+
+
+def _completed_schema(name: str, schema: JsonObject) -> JsonObject:
+    """With the fields of its example in their order: pydantic sorts them by name."""
+    return {**schema, "examples": [EXAMPLES[name]]} if name in EXAMPLES else schema
+
+
+def _completed(operation: JsonObject) -> JsonObject:
+    parameters = [*operation.get("parameters", []), *(_reference("parameters", name) for name in PARAMETERS)]
+    responses = {status: _with_request_id(response) for status, response in operation["responses"].items()}
+    return {**operation, "parameters": parameters, "responses": responses}
+
+
+def _with_request_id(response: JsonObject) -> JsonObject:
+    if "$ref" in response:
+        return {"$ref": response["$ref"]}  # the framework adds a description, which the component has
+    return {**response, "headers": {**response.get("headers", {}), **_headers("X-Request-ID")}}
+
+
+def _error(meaning: str, examples: Sequence[Exception]) -> JsonObject:
+    failures = [describe(error) for error in examples]
+    content = {
+        "schema": _reference("schemas", "Problem"),
+        "examples": {failure.slug: {"value": _document(failure)} for failure in failures},
+    }
     return {
-        200: {"description": "A summary, or the events of one that is streamed.", "content": {EVENTS_TYPE: content}}
+        "description": meaning,
+        "headers": _headers(*failures[0].headers, "X-Request-ID"),
+        "content": {MEDIA_TYPE: content},
     }
 
 
-def _error(status: int) -> dict[str, Any]:
-    content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": _example(status)}
-    response: dict[str, Any] = {"description": MEANINGS[status], "content": {MEDIA_TYPE: content}}
-    if status in HEADERS:
-        name, meaning = HEADERS[status]
-        response["headers"] = {name: {"description": meaning, "schema": {"type": "string"}}}
-    return response
+def _document(failure: Failure) -> JsonObject:
+    return failure.document(instance=PROBLEM["instance"], request_id=PROBLEM["request_id"])
 
 
-def _example(status: int) -> dict[str, Any]:
-    if status == PROBLEM["status"]:
-        return PROBLEM
-    title, slug = NAMES[status]
-    changes = {"type": f"urn:precis:problem:{slug}", "title": title, "status": status, "error_type": slug}
-    return {**PROBLEM, **changes, "detail": MEANINGS[status], "error": MEANINGS[status], "errors": []}
+def _headers(*names: str) -> JsonObject:
+    return {name: _reference("headers", name) for name in names}
+
+
+def _reference(kind: str, name: str) -> JsonObject:
+    return {"$ref": f"#/components/{kind}/{name}"}

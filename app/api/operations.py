@@ -9,6 +9,7 @@ from app.api.body import StrictRoute
 from app.api.openapi import errors
 from app.api.responses import json_response
 from app.api.service import ServiceDep
+from app.examples import METRICS
 from app.schemas import Health
 
 router = APIRouter(route_class=StrictRoute, tags=["Operations"])
@@ -20,7 +21,8 @@ WELL = {"status": "ok"}
     operation_id="is_alive",
     summary="Is the process alive?",
     response_model=Health,
-    responses=errors(405, 422),
+    response_description="It is.",
+    responses=errors(),
 )
 async def is_alive() -> Response:
     """200 while the process lives, whatever else is the matter."""
@@ -32,14 +34,16 @@ async def is_alive() -> Response:
     operation_id="is_healthy",
     summary="The same as /readyz",
     response_model=Health,
-    responses=errors(405, 422, 503),
+    response_description="It is.",
+    responses=errors(503),
 )
 @router.get(
     "/readyz",
     operation_id="is_ready",
     summary="Is work taken?",
     response_model=Health,
-    responses=errors(405, 422, 503),
+    response_description="It is.",
+    responses=errors(503),
 )
 async def is_ready(service: ServiceDep) -> Response:
     """200 when the default model is loaded and its worker steps; 503 while loading and while stopping."""
@@ -52,7 +56,8 @@ async def is_ready(service: ServiceDep) -> Response:
     operation_id="get_metrics",
     summary="Prometheus metrics",
     response_class=PlainTextResponse,
-    responses=errors(405, 422),
+    response_description="The metrics.",
+    responses={200: {"content": {"text/plain": {"example": METRICS}}}, **errors()},
 )
 async def get_metrics(service: ServiceDep) -> Response:
     """Counters, gauges and histograms in the text format of Prometheus."""

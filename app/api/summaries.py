@@ -5,7 +5,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.api.body import BatchRoute, StrictRoute
-from app.api.openapi import errors, event_stream, request_examples
+from app.api.openapi import TIMED, errors, event_stream, request_examples
 from app.api.problems import instance_of
 from app.api.record import record_of
 from app.api.requests import (
@@ -30,7 +30,7 @@ from app.schemas import AttentionRequest, AttentionResponse, BatchRequest, Batch
 from app.schemas import Summary as SummarySchema
 
 WRITTEN_AT_ONCE = 128  # summaries: a millisecond
-WORK_ERRORS = errors(400, 404, 405, 413, 415, 422, 500, 503, 504)
+WORK_ERRORS = errors(400, 404, 413, 415, 503, 504)
 router = APIRouter(route_class=StrictRoute, tags=["Summaries"], responses=WORK_ERRORS)
 batch_router = APIRouter(route_class=BatchRoute, tags=["Summaries"], responses=WORK_ERRORS)
 
@@ -40,6 +40,7 @@ batch_router = APIRouter(route_class=BatchRoute, tags=["Summaries"], responses=W
     operation_id="summarize",
     summary="Summarize one text",
     response_model=SummarySchema,
+    response_description="The summary, or the events of one that is streamed.",
     responses=event_stream(),
     openapi_extra=request_examples(text=SUMMARIZE_REQUEST),
 )
@@ -65,6 +66,7 @@ async def summarize_text(body: SummarizeRequest, request: Request, service: Serv
     operation_id="summarize_batch",
     summary="Summarize several texts",
     response_model=BatchResponse,
+    response_description="One result for each text.",
     openapi_extra=request_examples(texts=BATCH_REQUEST),
 )
 async def summarize_batch(body: BatchRequest, request: Request, service: ServiceDep) -> Response:
@@ -85,6 +87,8 @@ async def summarize_batch(body: BatchRequest, request: Request, service: Service
     operation_id="attend",
     summary="Summarize one text and tell the attention behind it",
     response_model=AttentionResponse,
+    response_description="The summary and its attention.",
+    responses=TIMED,
     openapi_extra=request_examples(generated=ATTENTION_REQUEST, given=ATTENTION_OF_GIVEN_SUMMARY),
 )
 async def attend(body: AttentionRequest, request: Request, service: ServiceDep) -> Response:

@@ -1,15 +1,44 @@
-"""The document: complete, and its examples work when they are tried."""
+"""The document: complete, true, and its examples work when they are tried. Walks every operation, whatever they are."""
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
-from app import schemas
-from app.examples import EXAMPLES
+from app import errors, examples, schemas
+from app.errors import RequestError
 from tests.api.events import events_of
 
 METHODS = {"get", "post", "put", "patch", "delete"}
+ERRORS = {"405", "422", "500"}
+WORK_ERRORS = ERRORS | {"400", "404", "413", "415", "503", "504"}
+HEADERS = {"405": "Allow", "503": "Retry-After"}
+JSON, PROBLEM = "application/json", "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Operation:
+    method: str
+    path: str
+    content: dict[str, Any]
+
+    def example_path(self, document: dict[str, Any]) -> str:
+        path = self.path
+        for parameter in (resolved(document, each) for each in self.content["parameters"]):
+            if parameter["in"] == "path":
+                path = path.replace(f"{{{parameter['name']}}}", parameter["schema"]["examples"][0])
+        return path
+
+    def example_bodies(self) -> list[Any]:
+        body = self.content["requestBody"]["content"][JSON]
+        named = examples.EXAMPLES[name_of(body["schema"])]
+        return [*(example["value"] for example in body["examples"].values()), named]
 
 
 @pytest.fixture
@@ -18,125 +47,190 @@ def document(client: TestClient) -> dict[str, Any]:
     return content
 
 
-def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+@pytest.fixture
+def operations(document: dict[str, Any]) -> list[Operation]:
     return [
-        (method, path, operation)
+        Operation(method, path, content)
         for path, item in document["paths"].items()
-        for method, operation in item.items()
+        for method, content in item.items()
         if method in METHODS
     ]
 
 
-def test_the_document_has_the_routes_of_this_version(document: dict[str, Any]) -> None:
+def name_of(schema: dict[str, Any]) -> str:
+    return str(schema["$ref"]).rsplit("/", 1)[1]
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in node:
+        return node
+    found: Any = document
+    for name in node["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return resolved(document, found)
+
+
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON tree, the whole one first."""
+    if isinstance(tree, dict):
+        yield tree
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from nodes(value)
+
+
+def type_of(schema: dict[str, Any]) -> Any:
+    """The type of this project that a schema of an answer stands for."""
+    return list[type_of(schema["items"])] if schema.get("type") == "array" else getattr(schemas, name_of(schema))  # type: ignore[misc]  # made at run time
+
+
+def test_every_route_that_takes_a_body_or_answers_json_is_described(
+    app: FastAPI, client: TestClient, operations: list[Operation], document: dict[str, Any]
+) -> None:
     assert document["openapi"].startswith("3.1")
-    assert {path for _, path, _ in operations(document)} == {
-        "/summarize",
-        "/summarize/batch",
-        "/attention",
-        "/",
-        "/models",
-        "/models/{name}",
-        "/livez",
-        "/readyz",
-        "/health",
-        "/metrics",
+    described = {(operation.method.upper(), operation.path) for operation in operations}
+    routes = iter_route_contexts(app.routes)
+    served = {(method, str(each.path)) for each in routes for method in (each.methods or set()) - {"HEAD"}}
+    assert described <= served
+    for method, path in served - described - {("GET", "/openapi.json")}:  # pages and their parts
+        assert method == "GET", path
+        assert client.get(path).headers["content-type"] != JSON, path
+
+
+def test_operations_have_names_that_read_well_in_a_client(operations: list[Operation]) -> None:
+    names = [operation.content["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch("[a-z]+(_[a-z]+)*(?<!_get)(?<!_post)", name)] == []
+    assert {"summarize", "summarize_batch", "attend", "list_models", "get_model", "is_ready"} <= set(names)
+
+
+def test_every_operation_says_what_it_does_and_what_it_answers(
+    operations: list[Operation], document: dict[str, Any]
+) -> None:
+    tags = {tag["name"]: tag["description"] for tag in document["tags"]}
+    for operation in operations:
+        assert operation.content["summary"]
+        assert operation.content["description"]
+        (tag,) = operation.content["tags"]
+        assert tags[tag]
+        assert resolved(document, operation.content["responses"]["200"])["description"] != "Successful Response"
+    assert {tag for operation in operations for tag in operation.content["tags"]} == set(tags)
+
+
+def test_every_error_is_a_problem_with_examples_of_its_status(
+    operations: list[Operation], document: dict[str, Any]
+) -> None:
+    for operation in operations:
+        answers = operation.content["responses"]
+        failures = {status: resolved(document, answer) for status, answer in answers.items() if status[0] in "45"}
+        assert set(failures) >= (WORK_ERRORS if "requestBody" in operation.content else ERRORS), operation.path
+        for status, failure in failures.items():
+            content = failure["content"][PROBLEM]
+            assert name_of(content["schema"]) == "Problem"
+            for slug, example in content["examples"].items():
+                problem = schemas.Problem.model_validate(example["value"])
+                assert (problem.status, problem.error_type) == (int(status), slug)
+            assert HEADERS.get(status, "X-Request-ID") in failure["headers"]
+
+
+def test_every_kind_of_error_is_an_example(document: dict[str, Any]) -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RequestError)]
+    told = {
+        (problem["status"], problem["title"], problem["error_type"])
+        for answer in document["components"]["responses"].values()
+        for problem in (example["value"] for example in answer["content"][PROBLEM]["examples"].values())
     }
+    assert {(kind.status, kind.title, kind.slug) for kind in kinds} <= told
 
 
-def test_operations_have_names_that_read_well(document: dict[str, Any]) -> None:
-    names = [operation["operationId"] for _, _, operation in operations(document)]
-    assert names == [
-        "summarize",
-        "attend",
-        "summarize_batch",
-        "list_models",
-        "get_model",
-        "hugging_face_summarization_with_model",
-        "hugging_face_summarization",
-        "is_alive",
-        "is_ready",
-        "is_healthy",
-        "get_metrics",
-    ]
-    assert all(operation["summary"] and operation["description"] for _, _, operation in operations(document))
+def test_the_examples_of_problems_are_what_the_service_answers(client: TestClient) -> None:
+    headers = {"X-Request-ID": examples.REQUEST_ID}
+    wrong = {"text": "alpha", "parameters": {"num_beams": 9}}
+    assert client.post("/summarize", json=wrong, headers=headers).json() == examples.PROBLEM
+    batch = client.post("/summarize/batch", json={"texts": ["alpha", " "]}, headers=headers).json()
+    assert batch["results"][0]["id"] == examples.BATCH_RESPONSE["results"][0]["id"]
+    assert batch["results"][1] == examples.BATCH_FAILURE
 
 
-def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
-    for method, path, operation in operations(document):
-        errors = {status: response for status, response in operation["responses"].items() if int(status) >= 400}
-        expected = (
-            {"400", "404", "405", "413", "415", "422", "500", "503", "504"} if method == "post" else {"405", "422"}
-        )
-        assert expected <= set(errors), path
-        for status, response in errors.items():
-            (media_type,) = response["content"]
-            assert media_type == "application/problem+json"
-            content = response["content"][media_type]
-            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
-            assert schemas.Problem.model_validate(content["example"]).status == int(status)
-        assert "Retry-After" in errors.get("503", {"headers": ["Retry-After"]})["headers"]
+def test_every_answer_is_documented_with_its_request_id_and_takes_one(
+    operations: list[Operation], document: dict[str, Any]
+) -> None:
+    for operation in operations:
+        parameters = [resolved(document, parameter) for parameter in operation.content["parameters"]]
+        assert [each["name"] for each in parameters if each["in"] == "header"] == ["X-Request-ID"]
+        for answer in operation.content["responses"].values():
+            assert "X-Request-ID" in resolved(document, answer)["headers"]
+
+
+def test_every_schema_has_a_description_and_an_example_and_so_has_every_field(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        assert schema["description"], name
+        assert schema["examples"] == [examples.EXAMPLES.get(name, schema["examples"][0])], name
+        for field, content in schema.get("properties", {}).items():
+            assert content.get("description") or resolved(document, content).get("description"), (name, field)
+            assert "title" not in content, (name, field)
+
+
+def test_no_object_and_no_choice_is_without_a_name(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        inner = [node for node in nodes(schema.get("properties", {})) if "enum" in node or node.get("type") == "object"]
+        assert inner == [], name
+    for operation in nodes(document["paths"]):
+        for content in operation.get("content", {}).values():
+            assert not {"enum", "properties", "anyOf", "oneOf"} & set(content.get("schema", {})), content
+
+
+def test_what_an_answer_may_leave_out_is_never_null_in_it(document: dict[str, Any]) -> None:
+    answered = {each.__name__ for each in schemas.Answered.__subclasses__()} | {"AttentionResponse", "SummaryItem"}
+    for name in answered & set(document["components"]["schemas"]):
+        assert {"type": "null"} not in list(nodes(document["components"]["schemas"][name])), name
+
+
+def test_what_may_be_null_is_that_or_one_type_or_one_with_a_name(document: dict[str, Any]) -> None:
+    null = {"type": "null"}
+    choices = [node["anyOf"] for node in nodes(document) if null in node.get("anyOf", [])]
+    assert [choice for choice in choices if not all("$ref" in each or each == null for each in choice)] == []
 
 
 def test_both_forms_of_a_summary_are_told(document: dict[str, Any]) -> None:
     content = document["paths"]["/summarize"]["post"]["responses"]["200"]["content"]
-    assert set(content) == {"application/json", "text/event-stream"}
+    assert list(content) == [JSON, "text/event-stream"]
     events = list(events_of(content["text/event-stream"]["example"].splitlines()))
     assert [name for name, _ in events] == ["token", "summary", "done"]
     schemas.TokenEvent.model_validate(events[0][1])
     schemas.Summary.model_validate(events[1][1])
 
 
-def test_every_schema_has_its_example(document: dict[str, Any]) -> None:
-    for name, schema in document["components"]["schemas"].items():
-        assert schema["examples"] == [EXAMPLES[name]], name
-
-
 def test_the_segmenter_of_words_is_named(document: dict[str, Any]) -> None:
-    assert "ICU" in document["components"]["schemas"]["AttentionRequest"]["properties"]["level"]["description"]
+    assert "ICU" in document["components"]["schemas"]["AttentionLevel"]["description"]
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
-    def references(node: Any) -> list[str]:
-        if isinstance(node, dict):
-            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-            return own + [reference for value in node.values() for reference in references(value)]
-        return [reference for value in node for reference in references(value)] if isinstance(node, list) else []
-
-    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
-    assert set(references(document)) <= known
+def test_the_service_is_where_the_document_comes_from(document: dict[str, Any]) -> None:
+    assert [server["url"] for server in document["servers"]] == ["."]
 
 
-def test_every_example_of_a_request_works_when_it_is_tried(client: TestClient, document: dict[str, Any]) -> None:
-    tried = 0
-    for method, path, operation in operations(document):
-        if method != "post":
-            continue
-        body = operation["requestBody"]["content"]["application/json"]
-        schema = body["schema"]["$ref"].rsplit("/", 1)[1]
-        bodies = [*(example["value"] for example in body["examples"].values()), EXAMPLES[schema]]
-        answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
-        answers = answer["items"] if answer.get("type") == "array" else answer
-        schema = getattr(schemas, answers["$ref"].rsplit("/", 1)[1])
-        for each in bodies:
-            response = client.post(with_examples(path, operation), json=each)
-            assert response.status_code == 200, response.text
-            for content in response.json() if answers is not answer else [response.json()]:
-                schema.model_validate(content)
-                assert "error" not in content
-            tried += 1
-    assert tried == 13
+def test_every_reference_leads_somewhere_and_every_component_is_referred_to(document: dict[str, Any]) -> None:
+    used = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
+    components = document["components"]
+    assert used == {f"#/components/{kind}/{name}" for kind, named in components.items() for name in named}
 
 
-def test_every_route_without_a_body_works_with_the_examples_of_its_parameters(
-    client: TestClient, document: dict[str, Any]
+def test_every_example_works_when_it_is_tried_and_gets_the_headers_that_were_promised(
+    client: TestClient, operations: list[Operation], document: dict[str, Any]
 ) -> None:
-    for method, path, operation in operations(document):
-        if method != "get":
-            continue
-        assert client.get(with_examples(path, operation)).status_code == 200
-
-
-def with_examples(path: str, operation: dict[str, Any]) -> str:
-    for parameter in operation.get("parameters", []):
-        path = path.replace(f"{{{parameter['name']}}}", parameter["schema"]["examples"][0])
-    return path
+    for operation in operations:
+        path = operation.example_path(document)
+        bodies = operation.example_bodies() if "requestBody" in operation.content else [None]
+        promised = operation.content["responses"]["200"]
+        contents, headers = promised["content"], {"x-request-id"}
+        assert JSON not in contents or next(iter(contents)) == JSON, "generators take the first"
+        for body in bodies:
+            answer = client.request(operation.method, path, json=body)
+            assert answer.status_code == 200, answer.text
+            media_type = answer.headers["content-type"].split(";")[0]
+            assert media_type in contents
+            if media_type == JSON:
+                kind = TypeAdapter(type_of(contents[JSON]["schema"]))
+                # All that is there, and nothing else: of what is not described no client would know.
+                assert kind.dump_python(kind.validate_python(answer.json()), exclude_unset=True) == answer.json()
+            headers |= {"server-timing"} & set(answer.headers)
+        assert {name.lower() for name in promised["headers"]} == headers, operation.path
