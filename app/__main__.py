@@ -20,7 +20,7 @@ def main(**chosen: str) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Only now: the model's libraries take seconds to load, a wrong setting is told at once.
     if settings.device in ("auto", "cpu"):
-        forks.prepare()  # side by side with this process
+        forks.begin()  # side by side with this process
     from app.main import create_app
     from app.server import serve
 

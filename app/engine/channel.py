@@ -4,6 +4,8 @@ import pickle
 import select
 import socket
 import struct
+import time
+from contextlib import suppress
 from typing import Any
 
 _HEADER = struct.Struct("<Q")
@@ -32,7 +34,7 @@ class Channel:
         return size >= _HEADER.size and size >= _HEADER.size + _HEADER.unpack_from(self._buffer)[0]
 
     def send(self, message: object) -> None:
-        """Raises OSError when nobody is at the other end any more."""
+        """Raises OSError or EOFError when nobody is at the other end any more."""
         content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         rest = memoryview(_HEADER.pack(len(content)) + content)
         while rest:
@@ -42,10 +44,14 @@ class Channel:
                 if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
                     self._read()
 
-    def receive(self) -> Any:
-        """The next message, waited for. Raises EOFError when nobody is at the other end any more."""
+    def receive(self, timeout: float | None = None) -> Any:
+        """The next message, waited for; each piece of it for so many seconds at most.
+
+        Raises TimeoutError, and OSError or EOFError when nobody is at the other end any more.
+        """
         while not self.pending:
-            self._wait(select.POLLIN)
+            if not self._wait(select.POLLIN, timeout):
+                raise TimeoutError("nothing was sent")
             self._read()
         return self._take()
 
@@ -55,6 +61,18 @@ class Channel:
             if not self._read():
                 return None
         return self._take()
+
+    def hang_up(self, timeout: float) -> bool:
+        """Send nothing more. Whether the other end is closed within so many seconds."""
+        with suppress(OSError):  # it is already
+            self._socket.shutdown(socket.SHUT_WR)
+        end = time.monotonic() + timeout
+        try:
+            while (left := end - time.monotonic()) > 0 and self._wait(select.POLLIN, left):
+                self._read()
+        except (OSError, EOFError):
+            return True
+        return False
 
     def close(self) -> None:
         self._socket.close()
@@ -76,6 +94,8 @@ class Channel:
         self._buffer += data
         return True
 
-    def _wait(self, events: int) -> int:
+    def _wait(self, events: int, timeout: float | None = None) -> int:
+        """What is the case of these events, or 0 after so many seconds."""
         self._poll.register(self._socket, events)
-        return self._poll.poll()[0][1]
+        found = self._poll.poll(None if timeout is None else 1000 * timeout)
+        return found[0][1] if found else 0

@@ -26,7 +26,7 @@ from app.engine.worker import Worker
 from app.errors import ModelFailedError, OverloadedError, RequestError, TooLargeError
 from app.models.base import ModelInfo, Seq2SeqModel
 
-MOST_THREADS = 8  # they share one interpreter
+MOST_THREADS = 8  # in processes of their own, each has the model once more
 FEWEST_ROWS = 8  # of a thread
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ milliseconds; between two steps it looks whether there is an order.
 import atexit
 import logging
 import multiprocessing
+import os
 import select
 import signal
 import socket
@@ -31,7 +32,10 @@ from app.numerals import Numerals
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.005
-STOP_SECONDS = 5.0
+START_SECONDS = 120.0
+STALLED_SECONDS = 30.0  # no encoder pass or step takes this long: the process hangs
+STOP_SECONDS = 2.0
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # before a process that cannot be started is tried again
 
 OpenBatch = Callable[[], RunningBatch]
 LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's function, or a partial of one
@@ -46,12 +50,13 @@ class _Ready:
 class _Failure:
     """Instead of a report: the model raised this kind of error, and nothing is live any more. Its words stay there."""
 
+    number: int  # of failures so far
     kind: str
     frames: str
 
 
 class ProcessLanes:
-    """Opens lanes in processes, or in threads where that cannot be."""
+    """Opens lanes in processes. Those of the start run in threads where that cannot be."""
 
     def __init__(self, load: LoadModel, model: Seq2SeqModel, rows: int) -> None:
         """model: what `load` loads, and where it comes from."""
@@ -62,78 +67,94 @@ class ProcessLanes:
 
     def prepare(self, count: int) -> None:
         """Open so many beforehand, side by side."""
-        self._prepared.extend([self._opened(lane) for lane in [self._started() for _ in range(count)]])
+        started: list[ProcessLane] = []
+        try:
+            started += [self._start() for _ in range(count)]
+            for lane in started:
+                lane.wait_until_ready()
+        except Exception as error:  # of the system, of the model, or of what has to travel to a process
+            logger.error("the model runs in threads, for it has no processes of its own: %s", type(error).__name__)
+            for lane in started:
+                lane.close()
+            self._prepared.extend(self._in_thread(self._rows) for _ in range(count))
+        else:
+            self._prepared.extend(started)
 
     def __call__(self, _rows: int) -> Lane:
-        try:
+        """Instead of one that died there is no thread: who killed it would kill the service.
+
+        Raises whatever is the matter when it goes on.
+        """
+        with suppress(IndexError):
             return self._prepared.popleft()
-        except IndexError:
-            return self._opened(self._started())
-
-    def _started(self) -> "ProcessLane | None":
-        try:
-            return self._start()
-        except Exception as error:  # of the system, or of what has to travel to the process
-            _tell_thread(error)
-            return None
-
-    def _opened(self, lane: "ProcessLane | None") -> Lane:
-        if lane:
+        for pause in PAUSES_SECONDS:
             try:
-                lane.wait_until_ready()
-                return lane
-            except (LaneDiedError, LaneFailedError) as error:
-                _tell_thread(error)
-                lane.close()
-        return self._in_thread(self._rows)
+                return self._opened()
+            except Exception as error:
+                logger.error("a lane's process cannot be replaced yet: %s", type(error).__name__)
+                time.sleep(pause)
+        return self._opened()
+
+    def _opened(self) -> Lane:
+        lane = self._start()
+        try:
+            lane.wait_until_ready()
+        except BaseException:
+            lane.close()
+            raise
+        return lane
 
 
 class ProcessLane(Lane):
     """The parent's end. A report need not be the answer to the order before it: either is sent when it is due."""
 
-    def __init__(self, load: LoadModel, digest: str, capacity: int) -> None:
+    def __init__(self, load: LoadModel, digest: str, capacity: int, patience: float = STALLED_SECONDS) -> None:
         """Starts the process, and does not wait for it.
 
-        digest: of the checkpoint that it must find.
+        digest: of the checkpoint that it must find. patience: seconds without a word, after which it hangs.
         """
-        self._digest = digest
+        self._digest, self._patience = digest, patience
         self._failures = 0
         self._nudged = False  # since the last report
         ours, theirs = socket.socketpair()
         self._nudge, nudged = socket.socketpair()
         self._nudge.setblocking(False)
         self._channel = Channel(ours)
-        forks.prepare()
-        context = multiprocessing.get_context("forkserver")
-        self._process = context.Process(target=_main, args=(load, capacity, theirs, nudged), daemon=True)
         with theirs, nudged:
             try:
+                forks.prepare()
+                context = multiprocessing.get_context("forkserver")
+                self._process = context.Process(target=_main, args=(load, capacity, theirs, nudged), daemon=True)
                 self._process.start()
             except BaseException:
-                self._hang_up()
+                self._channel.close()
+                self._nudge.close()
                 raise
         assert self._process.pid is not None
         self.pid: int = self._process.pid
         # At an exit that nobody prepared for, it would be waited for while it waits for orders.
-        atexit.register(self._process.kill)
+        atexit.register(self._end)
 
     def wait_until_ready(self) -> None:
         """Raises LaneFailedError where the model cannot be loaded there, LaneDiedError where not even that is told."""
-        ready = self._receive()
+        ready = self._receive(START_SECONDS)
         if not isinstance(ready, _Ready) or ready.digest != self._digest:
             raise LaneFailedError("CheckpointError", "the checkpoint has changed\n")
 
     def advance(self, order: Order) -> Report:
-        if order:
-            self._send(order)
-        report = self._receive()
+        try:
+            if order:
+                self._channel.send((self._failures, order))
+        except Exception as error:  # whoever did not get this order cannot go on
+            raise LaneDiedError from error
+        report = self._receive(self._patience)
         assert isinstance(report, Report)
         self._nudged = False
         return report
 
     def reset(self) -> None:
         """It has begun anew by itself."""
-        self._failures += 1
+        self._nudged = False
 
     def nudge(self) -> None:
         if self._nudged:
@@ -143,52 +164,53 @@ class ProcessLane(Lane):
             self._nudge.send(b".")
 
     def close(self) -> None:
-        self._hang_up()
-        self._process.join(STOP_SECONDS)
-        self._process.kill()
-        self._process.join()
-        atexit.unregister(self._process.kill)
-        self._process.close()
-
-    def _hang_up(self) -> None:
+        atexit.unregister(self._end)
+        self._end()
         self._channel.close()
         self._nudge.close()
+        self._process.join()
+        self._process.close()
 
-    def _send(self, order: Order) -> None:
-        try:
-            self._channel.send((self._failures, order))
-        except OSError as error:
-            raise LaneDiedError from error
+    def _end(self) -> None:
+        """Whoever does not hang up is there still: so the number is still its own."""
+        if not self._channel.hang_up(STOP_SECONDS):
+            os.kill(self.pid, signal.SIGKILL)
 
-    def _receive(self) -> object:
+    def _receive(self, patience: float) -> object:
         try:
-            message = self._channel.receive()
-        except (OSError, EOFError) as error:
+            message = self._channel.receive(patience)
+        except Exception as error:  # it is dead, hangs, or says what cannot be understood
             raise LaneDiedError from error
         if isinstance(message, _Failure):
+            self._failures = message.number
             raise LaneFailedError(message.kind, message.frames)
         return message
-
-
-def _tell_thread(error: Exception) -> None:
-    logger.error("a lane runs in a thread, for it has no process of its own: %s", type(error).__name__)
 
 
 def _main(load: LoadModel, capacity: int, orders: socket.socket, nudges: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # meant for the service: it ends this process when it is done with it
     channel = Channel(orders)
-    with suppress(OSError, EOFError), torch.inference_mode():  # the service is gone
-        try:
-            torch.set_num_threads(1)
-            model = load()
-            process = _Process(model, capacity, channel, nudges)
-        except Exception as error:
-            channel.send(_failure(error))
-            return
-        settle()
-        channel.send(_Ready(model.info.digest))
-        process.run()
+    try:
+        with torch.inference_mode():
+            _serve(load, capacity, channel, nudges)
+    except (OSError, EOFError):  # the service is gone
+        pass
+    except Exception as error:  # in the log of the service, which is told by the end of this process; without its words
+        logger.error("a lane ends: %s\n%s", type(error).__name__, _frames(error))
+
+
+def _serve(load: LoadModel, capacity: int, channel: Channel, nudges: socket.socket) -> None:
+    torch.set_num_threads(1)
+    try:
+        model = load()
+        process = _Process(model, capacity, channel, nudges)
+    except Exception as error:
+        channel.send(_Failure(0, type(error).__name__, _frames(error)))
+        return
+    settle()
+    channel.send(_Ready(model.info.digest))
+    process.run()
 
 
 class _Process:
@@ -216,8 +238,8 @@ class _Process:
                     self._batch.advance(order)
             except Exception as error:
                 self._failures += 1
+                self._channel.send(_Failure(self._failures, type(error).__name__, _frames(error)))
                 self._batch = self._open()
-                self._channel.send(_failure(error))
                 continue
             now = time.monotonic()
             report = self._batch.report
@@ -239,5 +261,5 @@ class _Process:
         return False
 
 
-def _failure(error: Exception) -> _Failure:
-    return _Failure(type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+def _frames(error: Exception) -> str:
+    return "".join(traceback.format_tb(error.__traceback__))

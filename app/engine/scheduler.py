@@ -90,6 +90,7 @@ class _Lane(Generic[JobT]):
         self.live: dict[int, _Live[JobT]] = {}  # by the job's identity
         self.suspects: deque[list[JobT]] = deque()
         self.suspects_live = False
+        self.away = False
         self.holding_back = False  # newcomers who could have joined, for so many steps by now:
         self.waited = 0
         self.step = 0
@@ -110,8 +111,8 @@ class _Lane(Generic[JobT]):
 
     @property
     def closed(self) -> bool:
-        """Whether suspects have it for themselves."""
-        return bool(self.suspects) or (self.suspects_live and bool(self.live))
+        """Whether nobody else may join: suspects have it for themselves, or it is not there."""
+        return self.away or bool(self.suspects) or (self.suspects_live and bool(self.live))
 
     def place(self, job: JobT) -> tuple[JobT, list[int]]:
         rows, self.free = self.free[: job.rows], self.free[job.rows :]
@@ -238,9 +239,15 @@ class Scheduler(Generic[JobT]):
         own.waited += turn.steps if own.holding_back else 0
         full = bool(self._queue)
         if own.stepping_rows and turn.steps:
-            self._costs.stepped(own.stepping_rows, turn.steps, now - own.turn_began - turn.encode_seconds, full)
+            # What a lane tells late it has done before the turn began.
+            seconds = max(0.0, now - own.turn_began - turn.encode_seconds)
+            self._costs.stepped(own.stepping_rows, turn.steps, seconds, full)
         if turn.tokens and full:
             self._costs.encoded(turn.tokens, turn.encode_seconds)
+
+    def set_away(self, away: bool, lane: int = 0) -> None:
+        """A lane that is away takes nobody, and no other one holds back for its sake."""
+        self._lanes[lane].away = away
 
     def leave(self, job: JobT, lane: int = 0, *, answered: bool = False) -> None:
         """Free a live job's rows."""

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 Ended = tuple[Job, Decoded | None]
 NOTHING = Report()
 STALLED_SECONDS = 120.0  # no encoder pass or step takes this long: the worker hangs
-STOPPING_SECONDS = 10.0  # how long a stop waits for the step that is running
+STOPPING_SECONDS = 5.0  # how long a stop waits for the step that is running
 REST_SECONDS = 0.001  # of a lane that leaves what waits to another one
 MAX_IDLE_DEATHS = 3  # a thread that dies this often in a row with nothing to do will not recover
 
@@ -193,7 +193,10 @@ class Worker:
             self._recover(lane, error)
 
     def _run(self, number: int) -> None:
-        lane = self._lanes[number] = self._open_lane(self._scheduler.lane_rows)
+        lane = self._open_lane(self._scheduler.lane_rows)
+        with self._changed:
+            self._lanes[number] = lane
+            self._scheduler.set_away(False, number)
         try:
             self._deliver(number)
             report = NOTHING
@@ -213,7 +216,9 @@ class Worker:
                 else:
                     self._hear(number, report)
         finally:
-            self._lanes[number] = None
+            with self._changed:
+                self._lanes[number] = None
+                self._scheduler.set_away(True, number)
             lane.close()
 
     def _next_order(self, lane: int, report: Report) -> Order | None:

@@ -56,14 +56,30 @@ def test_a_message_in_pieces_is_received_when_it_is_whole(message: bytes, piece:
 
 def test_two_ends_that_send_much_to_each_other_do_not_wait_for_ever(ends: tuple[Channel, Channel]) -> None:
     first, second = ends
-    other = threading.Thread(target=second.send, args=(MUCH,), daemon=True)
+    received: list[bytes] = []
+
+    def send_and_receive() -> None:
+        second.send(MUCH)
+        received.append(second.receive(PATIENCE))
+
+    other = threading.Thread(target=send_and_receive, daemon=True)
     other.start()
     first.send(MUCH)
-    assert len(first.receive()) == len(MUCH)
+    assert first.receive(PATIENCE) == MUCH
     other.join(PATIENCE)
-    assert not other.is_alive()
-    assert second.pending, "it was read while the other one was sent"
-    assert second.receive() == MUCH
+    assert received == [MUCH]
+
+
+def test_nothing_is_waited_for_in_vain(ends: tuple[Channel, Channel]) -> None:
+    first, second = ends
+    with pytest.raises(TimeoutError):
+        first.receive(0.01)
+    assert not first.hang_up(0.01), "the other end is open"
+    with pytest.raises(EOFError):
+        second.receive(PATIENCE)
+    second.send(MUCH[:1000])
+    second.close()
+    assert first.hang_up(PATIENCE)
 
 
 def test_nobody_is_written_to_who_is_gone(ends: tuple[Channel, Channel]) -> None:

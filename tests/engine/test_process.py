@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,9 @@ ENDLESS = DecodingOptions(num_beams=1, max_length=1_000_000, min_length=1_000_00
 class Pids(ProcessLanes):
     """Knows the processes that it started."""
 
-    def __init__(self, load: LoadModel) -> None:
+    def __init__(self, load: LoadModel, patience: float = PATIENCE) -> None:
         super().__init__(load, FakeModel(), ROWS)
+        self._start = partial(self._start, patience=patience)
         self.lanes: list[ProcessLane] = []
 
     def __call__(self, rows: int) -> ProcessLane | ThreadLane:
@@ -183,15 +185,44 @@ def test_a_process_that_is_dead_is_told_of() -> None:
         lane.nudge()
 
 
+def test_a_process_that_hangs_is_killed_and_its_texts_run_again() -> None:
+    lanes = Pids(loading.fake, patience=0.5)
+    request = SummaryRequest("alpha", BEAMS)
+    observer = RecordingObserver()
+    with running(lanes, observer, threads=1) as engine:
+        os.kill(lanes.lanes[0].pid, signal.SIGSTOP)
+        assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
+        eventually(gone(lanes.lanes[0].pid))
+    assert observer.events["worker_restarted"] == 1
+
+
+def test_what_cannot_travel_to_a_process_fails_alone() -> None:
+    class Local(DecodingOptions):
+        """A type that another process does not know."""
+
+    bad = SummaryRequest("alpha", Local(num_beams=1, max_length=8))
+    good = SummaryRequest("bravo", GREEDY)
+    with running(Pids(loading.fake), threads=1) as engine:
+        for _ in range(2):
+            failing, fine = engine.submit([bad, good])
+            assert isinstance(failing.exception(PATIENCE), ModelFailedError)
+            assert_same(fine.result(PATIENCE), alone(good))
+
+
 @pytest.mark.parametrize("load", [loading.missing, loading.changed, lambda: FakeModel()])
-def test_where_no_process_can_serve_the_checkpoint_a_thread_does(load: LoadModel) -> None:
+def test_where_no_process_can_serve_the_checkpoint_threads_do(load: LoadModel) -> None:
     lanes = ProcessLanes(load, FakeModel(), ROWS)
     lanes.prepare(1)
-    engine = Engine(FakeModel(), max_rows=ROWS, max_queue=10, open_lane=lanes)
-    assert isinstance(lanes(ROWS), ThreadLane)
-    with engine:
+    with Engine(FakeModel(), max_rows=ROWS, max_queue=10, open_lane=lanes) as engine:
         request = SummaryRequest("alpha", BEAMS)
         assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
+
+
+def test_instead_of_a_process_that_died_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.process.PAUSES_SECONDS", (0.0,))
+    lanes = ProcessLanes(loading.missing, FakeModel(), ROWS)
+    with pytest.raises(LaneFailedError, match="CheckpointError"):
+        lanes(ROWS)
 
 
 SERVICE = """
