@@ -24,7 +24,9 @@ class LaneFailedError(Exception):
 
 
 class Lane(ABC):
-    """Owned by one thread of the worker; only `nudge` may be called from others."""
+    """Owned by one thread of the worker; only `nudge` may be called from others, and `post` while that one rests."""
+
+    posts = False  # whether it can begin by itself
 
     @abstractmethod
     def advance(self, order: Order) -> Report:
@@ -33,6 +35,10 @@ class Lane(ABC):
         Only while tasks are live, or with an order. Raises LaneDiedError; any other exception is the model's, and then
         nothing that was live goes on until `reset`.
         """
+
+    def post(self, order: Order) -> None:
+        """Take the order, and do not wait. Where that fails, the next `advance` raises."""
+        raise NotImplementedError
 
     @abstractmethod
     def reset(self) -> None:

@@ -31,7 +31,7 @@ from app.numerals import Numerals
 
 logger = logging.getLogger(__name__)
 
-REPORT_SECONDS = 0.005
+REPORT_SECONDS = 0.02
 START_SECONDS = 120.0
 STALLED_SECONDS = 30.0  # no encoder pass or step takes this long: the process hangs
 STOP_SECONDS = 2.0
@@ -108,6 +108,8 @@ class ProcessLanes:
 class ProcessLane(Lane):
     """The parent's end. A report need not be the answer to the order before it: either is sent when it is due."""
 
+    posts = True
+
     def __init__(self, load: LoadModel, digest: str, capacity: int, patience: float = STALLED_SECONDS) -> None:
         """Starts the process, and does not wait for it.
 
@@ -115,6 +117,7 @@ class ProcessLane(Lane):
         """
         self._digest, self._patience = digest, patience
         self._failures = 0
+        self._lost: Exception | None = None  # why an order was not sent
         self._nudged = False  # since the last report
         ours, theirs = socket.socketpair()
         self._nudge, nudged = socket.socketpair()
@@ -141,12 +144,17 @@ class ProcessLane(Lane):
         if not isinstance(ready, _Ready) or ready.digest != self._digest:
             raise LaneFailedError("CheckpointError", "the checkpoint has changed\n")
 
-    def advance(self, order: Order) -> Report:
+    def post(self, order: Order) -> None:
         try:
-            if order:
-                self._channel.send((self._failures, order))
+            self._channel.send((self._failures, order))
         except Exception as error:  # whoever did not get this order cannot go on
-            raise LaneDiedError from error
+            self._lost = error
+
+    def advance(self, order: Order) -> Report:
+        if order:
+            self.post(order)
+        if self._lost:
+            raise LaneDiedError from self._lost
         report = self._receive(self._patience)
         assert isinstance(report, Report)
         self._nudged = False

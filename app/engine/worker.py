@@ -16,14 +16,14 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
 from app.engine.assembly import assemble
 from app.engine.batch import Order, Report, Sources
 from app.engine.costs import Load
-from app.engine.job import Decoded, Job, Ticket
+from app.engine.job import Decoded, Job, Task, Ticket
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane
 from app.engine.observer import EngineObserver
 from app.engine.request import WrittenToken
@@ -61,7 +61,10 @@ class Worker:
         self._open_lane = open_lane
         self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads, calm_rows=model.calm_rows)
         lock = threading.RLock()  # guards everything below, and the scheduler
-        self._work = threading.Condition(lock)  # there is some; or it is time to stop
+        self._work = [threading.Condition(lock) for _ in range(threads)]  # there is some for this lane; or time to stop
+        self._resting: list[
+            int
+        ] = []  # lanes, the one that has just come to rest last: its processor still knows the model
         self._changed = threading.Condition(lock)  # perhaps nothing is left to do
         self._lanes: list[Lane | None] = [None] * threads
         self._live: list[dict[int, Job]] = [{} for _ in range(threads)]  # by the numbers of their tasks
@@ -106,8 +109,7 @@ class Worker:
                 self._beats = [now] * len(self._beats)
             jobs = [job for ticket in tickets for job in ticket.jobs]
             self._scheduler.admit(jobs, now)
-            self._work.notify(len(jobs))
-            self._call_lanes(len(jobs))
+            self._call_lanes(len(jobs), now)
             self._tell_changes()
         for ticket in tickets:
             ticket.when_given_up(self._give_up)
@@ -124,12 +126,23 @@ class Worker:
         finally:
             self._expire(gone, admitted=False)
 
-    def _call_lanes(self, jobs: int) -> None:
-        """Those at work, where more jobs came than there are lanes at rest."""
-        resting = sum(beat == float("inf") for beat in self._beats)
+    def _call_lanes(self, jobs: int, now: float) -> None:
+        """As many as there are new jobs: those at rest, and when these are not enough those at work."""
+        called = min(jobs, len(self._resting))
+        for _ in range(called):
+            number = self._resting.pop()
+            lane = self._lanes[number]
+            if lane and lane.posts and (newcomers := self._join(number, now)):
+                self._beats[number] = now
+                lane.post(Order(newcomers))  # its thread need not be awake for it to begin
+            self._work[number].notify()
         for number, lane in enumerate(self._lanes):
-            if lane and jobs > resting and self._live[number] and self._scheduler.welcomes(number):
+            if lane and jobs > called and self._live[number] and self._scheduler.welcomes(number):
                 lane.nudge()
+
+    def _call_all(self) -> None:
+        for work in self._work:
+            work.notify()
 
     def _give_up(self, jobs: Sequence[Job]) -> None:
         """Nobody waits for these any more. From any thread, under the lock or not."""
@@ -152,7 +165,7 @@ class Worker:
                 self._changed.wait(min(self._grace_end - self._clock(), threading.TIMEOUT_MAX))
             left = self._scheduler.unfinished()
             self._stopping = True
-            self._work.notify_all()
+            self._call_all()
             threads = self._threads
         for job in left:
             job.ticket.fail(DrainingError("The service stopped before this text was summarized.", retry_after=1))
@@ -239,16 +252,13 @@ class Worker:
                     for job in gone:
                         self._leave(lane, job)
                     joined += gone
-                    newcomers = self._scheduler.join(now, lane)
-                    for job, _ in newcomers:
-                        self._live[lane][job.task.number] = job
+                    newcomers = self._join(lane, now)
                     if newcomers or never_joined or gone:
                         self._tell_changes()
                     elif not self._live[lane]:
-                        self._work.wait(REST_SECONDS)
+                        self._work[lane].wait(REST_SECONDS)
                         continue
-                    tasks = [(job.task, rows) for job, rows in newcomers]
-                    return Order(tasks, [job.task.number for job in gone])
+                    return Order(newcomers, [job.task.number for job in gone])
                 for job in self._scheduler.live(lane):
                     self._leave(lane, job)
                 return None
@@ -256,10 +266,18 @@ class Worker:
             self._expire(never_joined, admitted=False)
             self._expire(joined, admitted=True)
 
+    def _join(self, lane: int, now: float) -> list[tuple[Task, list[int]]]:
+        newcomers = self._scheduler.join(now, lane)
+        self._live[lane].update((job.task.number, job) for job, _ in newcomers)
+        return [(job.task, rows) for job, rows in newcomers]
+
     def _rest(self, lane: int) -> None:
         self._changed.notify_all()  # whoever drains waits for this
         self._beats[lane] = float("inf")
-        self._work.wait()
+        self._resting.append(lane)
+        self._work[lane].wait()
+        with suppress(ValueError):  # it was called
+            self._resting.remove(lane)
 
     def _leave(self, lane: int, job: Job, *, answered: bool = False) -> None:
         self._scheduler.leave(job, lane, answered=answered)
@@ -354,7 +372,7 @@ class Worker:
             # The other threads answer what is in their own outboxes before they stop.
             left = [*self._scheduler.unfinished(), *(job for job, _ in self._outboxes[lane])]
             self._outboxes[lane].clear()
-            self._work.notify_all()
+            self._call_all()
             self._changed.notify_all()
         logger.critical("the worker died %d times with nothing to do; this model is given up", MAX_IDLE_DEATHS)
         for job in left:
