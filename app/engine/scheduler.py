@@ -15,8 +15,8 @@ The rules, all of them:
   in use, a lane takes newcomers when there are rows and jobs for `FEWEST_JOIN` of them, or else every `PATIENCE`th
   step.
 - Where a step costs each row the same in any company, as in int8 on a CPU, rows that share it wait for one another.
-  There a lane takes nobody beyond `calm_rows` rows, unless more rows than it has in use wait: then a fuller lane is
-  cheaper.
+  There a lane takes nobody beyond `calm_rows` rows, unless `CROWDED` times as many rows as it has in use wait: then a
+  fuller lane is a little cheaper.
 - The jobs that join together are encoded in passes of at most `PASS_JOBS` of like length (`passes`). They are charged
   with the padding of a single one, jobs times the longest source, and stay within `max_join_tokens`, except that one
   job alone always may join. The rest joins after the next step.
@@ -41,6 +41,7 @@ MAX_JOIN_TOKENS = 16_384
 PASS_JOBS = 8
 FEWEST_JOIN = 8
 PATIENCE = 4  # steps
+CROWDED = 2
 
 
 class Schedulable(Costly, Protocol):
@@ -263,7 +264,7 @@ class Scheduler(Generic[JobT]):
     @property
     def _bound(self) -> float:
         """Rows beyond which a lane takes nobody."""
-        return max(self._calm_rows, self._queue.load.rows)
+        return max(self._calm_rows, self._queue.load.rows / CROWDED)
 
     def isolate(self, lane: int = 0, pardon: Callable[[JobT], bool] = never) -> list[JobT]:
         """Something broke: every live job of the lane leaves, to run again with half of the others.

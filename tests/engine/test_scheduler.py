@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.engine.costs import FEWEST_ANSWERS, Load
-from app.engine.scheduler import FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, Turn, is_gone, passes
+from app.engine.scheduler import CROWDED, FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, Turn, is_gone, passes
 from app.errors import OverloadedError, TooLargeError, TooLateError
 
 LOOK_AHEAD = 4
@@ -144,10 +144,10 @@ def test_a_calm_lane_takes_few_at_a_time_and_more_while_more_wait() -> None:
     scheduler: Scheduler[Job] = Scheduler(max_rows=16, limits=PLENTY, calm_rows=4)
     scheduler.admit([Job() for _ in range(4)], now=0.0)
     assert len(joined(scheduler)) == 4
-    scheduler.admit([Job() for _ in range(4)], now=0.0)
-    assert len(joined(scheduler)) == 0, "as many wait as are live"
-    scheduler.admit([Job() for _ in range(3)], now=0.0)
-    assert len(joined(scheduler)) == 3, "up to the seven that waited"
+    scheduler.admit([Job() for _ in range(4 * CROWDED)], now=0.0)
+    assert len(joined(scheduler)) == 0, "just so many wait"
+    scheduler.admit([Job() for _ in range(3 * CROWDED)], now=0.0)
+    assert len(joined(scheduler)) == 3, "up to seven: by so much fewer than wait"
     assert len(joined(scheduler)) == 0
 
 

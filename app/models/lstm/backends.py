@@ -177,7 +177,7 @@ class Backend(ABC):
 class NativeBackend(Backend):
     """int8 on a CPU: from four rows on a step costs 47 microseconds a row (`benchmarks/RESULTS.md`)."""
 
-    calm_rows = 8.0
+    calm_rows = 4.0
 
     def __init__(self, model: Seq2Seq, frequent: Tensor) -> None:
         self._encoder, self._step = NativeEncoder(model), NativeStep(model, frequent)
