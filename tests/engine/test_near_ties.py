@@ -1,7 +1,7 @@
 """Promise 1 where it is hardest to keep: texts for which the next candidate was all but chosen, in each precision.
 
-The cases are abstracts, or their first sentences, of arXiv (CC0): the closest of 20,000 (in bfloat16 many are tied to the
-last bit), found with
+The cases are abstracts, or their first sentences, of arXiv (CC0): the closest of 20,000 (in bfloat16 many are tied to
+the last bit), found with
 
     python -m benchmarks ties --data FILE --output tests/engine/near_ties.jsonl
 
