@@ -1,9 +1,8 @@
 """`python -m app`: serve, with the settings of the environment. `precis serve` chooses some of them itself."""
 
-import os
 import sys
 
-from app.config import load_settings
+from app.config import let_waiting_threads_sleep, load_settings
 from app.engine import forks
 from app.errors import ConfigurationError
 from app.logs import configure_logs
@@ -16,11 +15,10 @@ def main(**chosen: str) -> int:
         print(f"precis: {error}", file=sys.stderr)
         return 2
     configure_logs(settings)
-    # Threads that spin while they wait starve the other work of the machine. Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Only now: the model's libraries take seconds to load, a wrong setting is told at once.
+    let_waiting_threads_sleep()
     if settings.device in ("auto", "cpu"):
         forks.begin()  # side by side with this process
+    # Only now: the model's libraries take seconds to load, a wrong setting is told at once.
     from app.main import create_app
     from app.server import serve
 

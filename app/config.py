@@ -80,6 +80,11 @@ def load_settings(**chosen: object) -> Settings:
     return settings
 
 
+def let_waiting_threads_sleep() -> None:
+    """Threads that spin while they wait starve the other work of the machine. Read once, when torch is loaded."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def variable(field: str) -> str:
     """Name of the environment variable of a setting."""
     return PREFIX + field.upper()

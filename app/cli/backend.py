@@ -1,6 +1,5 @@
 """Who does the work: an engine of our own, or a running service. Both answer with the same objects."""
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Protocol
 
 import typer
 
-from app.config import load_settings
+from app.config import let_waiting_threads_sleep, load_settings
 from app.errors import PrecisError
 from app.schemas import AttentionRequest, AttentionResponse, Model, ModelList, Options, Summary
 
@@ -48,8 +47,7 @@ def open_backend(where: Where) -> AbstractContextManager[Backend]:
     local = {"model_store": where.model_store, "device": where.device, "precision": where.precision}
     chosen = {name: value for name, value in local.items() if value is not None}
     if where.url is None:
-        # Threads that spin while they wait starve the other work of the machine. Read once, when torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        let_waiting_threads_sleep()
         from app.cli.local import Local
 
         return Local(load_settings(**chosen, **({"model": where.model} if where.model else {})))
