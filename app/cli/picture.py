@@ -1,12 +1,14 @@
 """Attention as a picture: the words of the summary down, those of the text across."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+
+from numpy.typing import ArrayLike
 
 from app.cli.output import harmless, say
 from app.cli.places import View
 from app.errors import PrecisError
-from app.schemas import SummaryItem
 
 try:
     from matplotlib import font_manager
@@ -27,14 +29,18 @@ def draw(view: View, path: Path) -> None:
         raise PrecisError(f"a picture of {len(columns)} columns could not be read: try --html, or a shorter text")
     if not columns or not rows:
         raise PrecisError("the summary is empty: there is nothing to draw")
+    labels = [labelled(harmless(item.text), item.copied) for item in rows]
+    heatmap(view.weights, list(map(harmless, columns)), labels, path)
+
+
+def heatmap(weights: ArrayLike, columns: Sequence[str], rows: Sequence[str], path: Path) -> None:
+    """weights: (rows, columns), by the labels of both."""
     figure = Figure(figsize=(1.5 + COLUMN * len(columns), 1.8 + ROW * len(rows)), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(view.weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     family = [*sorted({*FONTS} & {*font_manager.get_font_names()}, key=FONTS.index), "DejaVu Sans"]
-    axes.set_xticks(range(len(columns)), list(map(harmless, columns)), rotation=90, family=family, parse_math=False)
-    axes.set_yticks(
-        range(len(rows)), [harmless(item.text) + _share(item) for item in rows], family=family, parse_math=False
-    )
+    axes.set_xticks(range(len(columns)), columns, rotation=90, family=family, parse_math=False)
+    axes.set_yticks(range(len(rows)), rows, family=family, parse_math=False)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
     with warnings.catch_warnings(record=True) as missing:
@@ -44,5 +50,6 @@ def draw(view: View, path: Path) -> None:
         say("no font of this system has all the characters of the picture; --html needs none")
 
 
-def _share(item: SummaryItem) -> str:
-    return "" if item.copied is None else f"  {item.copied:.0%} copied"
+def labelled(word: str, copied: float | None) -> str:
+    """With the share that was copied, where that is known."""
+    return word if copied is None else f"{word}  {copied:.0%} copied"
