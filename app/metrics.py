@@ -57,11 +57,11 @@ class Metrics:
             "precis_token_seconds", "One decoder step: a token for every live row.", ["model"], buckets=TOKEN_SECONDS
         )
         self.worker_seconds = counter(
-            "precis_worker_seconds", "Time of all the worker's threads, by what they did.", ["model", "phase"]
+            "precis_worker_seconds", "Time of all the worker's lanes, by what they did.", ["model", "phase"]
         )
         self.refused = counter("precis_refused", "Work that was not admitted, or not in time.", ["reason"])
         self.cancelled = counter("precis_cancelled", "Texts whose caller left.")
-        self.worker_restarts = counter("precis_worker_restarts", "Worker threads replaced.")
+        self.worker_restarts = counter("precis_worker_restarts", "Lanes of the worker that died and were replaced.")
         for reason in ("queue_full", "draining", "too_large", "deadline"):
             self.refused.labels(reason)
 
@@ -93,7 +93,7 @@ class PrometheusObserver(EngineObserver):
         self._token_seconds = metrics.token_seconds.labels(model)
         self._encode_seconds = metrics.worker_seconds.labels(model, "encode")
         self._decode_seconds = metrics.worker_seconds.labels(model, "decode")
-        self._lock = threading.Lock()  # the worker has several threads
+        self._lock = threading.Lock()  # the worker has a thread for each lane
         self._real_tokens = 0
         self._padded_tokens = 0
 

@@ -1,4 +1,4 @@
-"""What the engine tells about itself, called from the worker thread and from submitters: quick, and never raising."""
+"""What the engine tells about itself, from the worker's threads and from submitters: quick, and never raising."""
 
 from app.engine.costs import Load
 
@@ -28,4 +28,4 @@ class EngineObserver:
         """A caller left before its answer."""
 
     def worker_restarted(self) -> None:
-        """The worker thread died and was replaced."""
+        """A lane of the worker, or its thread, died and was replaced."""

@@ -62,9 +62,7 @@ class Worker:
         self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads, calm_rows=model.calm_rows)
         lock = threading.RLock()  # guards everything below, and the scheduler
         self._work = [threading.Condition(lock) for _ in range(threads)]  # there is some for this lane; or time to stop
-        self._resting: list[
-            int
-        ] = []  # lanes, the one that has just come to rest last: its processor still knows the model
+        self._resting: list[int] = []  # lanes; the last one has just come to rest: its processor still knows the model
         self._changed = threading.Condition(lock)  # perhaps nothing is left to do
         self._lanes: list[Lane | None] = [None] * threads
         self._live: list[dict[int, Job]] = [{} for _ in range(threads)]  # by the numbers of their tasks
