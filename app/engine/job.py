@@ -118,23 +118,28 @@ class Ticket:
             ticket = reference()
             if ticket and (future.cancelled() or future.exception()):
                 tell(ticket.jobs)
+                ticket.release()
 
         self.future.add_done_callback(closed)
 
     def answer(self, summary: Summary) -> None:
-        if self._settle():
+        if self.settle():
             self.future.set_result(summary)
-            self.jobs = ()
+            self.release()
+
+    def release(self) -> None:
+        """Nobody looks at its jobs any more: a ticket and its jobs hold each other, and are to go without a search."""
+        self.jobs = ()
 
     def fail(self, error: RequestError) -> bool:
         """Whether the caller was still waiting for an answer."""
-        wanted = self._settle()
+        wanted = self.settle()
         if wanted:
             self.future.set_exception(error)
         return wanted
 
-    def _settle(self) -> bool:
-        """Whether an answer is wanted; true at most once."""
+    def settle(self) -> bool:
+        """Whether an answer is wanted; true at most once. A caller who left is counted."""
         with self._lock:
             if self._settled:
                 return False

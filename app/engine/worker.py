@@ -28,7 +28,7 @@ from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane
 from app.engine.observer import EngineObserver
 from app.engine.request import WrittenToken
 from app.engine.scheduler import Scheduler, Turn, is_gone, never
-from app.errors import DeadlineExceededError, DrainingError, ModelFailedError
+from app.errors import DeadlineExceededError, DrainingError, ModelFailedError, RequestError
 from app.models.base import Seq2SeqModel
 from app.search import Written
 
@@ -101,12 +101,18 @@ class Worker:
 
     def admit(self, tickets: Sequence[Ticket]) -> None:
         """Queue all of these tickets, or raise and queue none."""
+        jobs = [job for ticket in tickets for job in ticket.jobs]
         with self._withdrawing() as now:
-            self.check_accepting()
-            if self._idle:
+            was_idle = self._idle
+            try:
+                self.check_accepting()
+                self._scheduler.admit(jobs, now)
+            except RequestError:
+                for ticket in tickets:
+                    ticket.release()
+                raise
+            if was_idle:
                 self._beats = [now] * len(self._beats)
-            jobs = [job for ticket in tickets for job in ticket.jobs]
-            self._scheduler.admit(jobs, now)
             self._call_lanes(len(jobs), now)
             self._tell_changes()
         for ticket in tickets:
@@ -324,9 +330,12 @@ class Worker:
             ticket.fail(ModelFailedError("The model failed on this text; other texts are not affected."))
             return
         job.outcome = outcome
-        jobs = ticket.jobs  # none once it is answered, perhaps by another lane just now
+        jobs = ticket.jobs
+        if not jobs:  # another lane has answered it just now, or its caller left during the last step
+            ticket.settle()
+            return
         outcomes = [job.outcome for job in jobs if job.outcome]
-        if not jobs or len(outcomes) < len(jobs):
+        if len(outcomes) < len(jobs):
             return
         try:
             summary = assemble(self._model, ticket.plan, outcomes, ticket.submitted)

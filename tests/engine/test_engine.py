@@ -1,9 +1,11 @@
 """Promises of the engine as its callers see them."""
 
 import dataclasses
+import gc
 import os
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from random import Random
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from app.engine.admission import plan
 from app.engine.costs import FEWEST_ANSWERS
 from app.engine.engine import Engine, threads_for
+from app.engine.job import Ticket
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.errors import (
     DrainingError,
@@ -254,6 +257,28 @@ def test_what_a_full_queue_cannot_take_is_refused_before_it_is_tokenized() -> No
         assert model.tokenized == 2
         waiting.cancel()
         assert engine.submit([text]), "a caller who left makes room"
+
+
+def test_nothing_is_left_to_the_collector_whatever_became_of_a_text() -> None:
+    """It looks through all that waits: with a thousand callers that held the event loop up for a tenth of a second."""
+    model = FakeModel()
+    text, late = SummaryRequest("alpha bravo", GREEDY), SummaryRequest("alpha bravo", GREEDY, timeout=0.001)
+    gc.collect()
+    gc.disable()
+    try:
+        with running(model, max_rows=1, max_queue=3) as engine:
+            engine.submit([text])[0].result(PATIENCE)
+            model.gate.close()
+            live, *_ = engine.submit([text, text, late])
+            model.gate.wait_for_arrival(2)
+            live.cancel()
+            with suppress(OverloadedError):
+                engine.submit([text] * 3)
+            model.gate.open()
+        del live, engine
+        assert not [one for one in gc.get_objects() if type(one) is Ticket]
+    finally:
+        gc.enable()
 
 
 HELD = plan(FakeModel(), SummaryRequest("alpha bravo", BEAMS), 8).bytes
