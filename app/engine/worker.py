@@ -288,12 +288,8 @@ class Worker:
         del self._live[lane][job.task.number]
 
     def _hear(self, lane: int, report: Report) -> None:
-        """Tell what was measured; free the rows of those who are over, then answer."""
+        """Free the rows of those who are over, then answer; tell what was measured when nobody waits for it."""
         live = self._live[lane]
-        for encoding in report.encodings:
-            self._observer.encoded(*encoding)
-        for step in report.steps:
-            self._observer.stepped(*step)
         for number, moment in report.first_tokens:
             if number in live:
                 self._tell_first_token(live[number].ticket, moment)
@@ -301,15 +297,18 @@ class Worker:
             if number in live:
                 _tell_token(live[number], written, sources)
         ended = [(live[number], outcome) for number, outcome in report.outcomes if number in live]
-        if not ended:
-            return
-        with self._changed:
-            self._idle_deaths[lane] = 0
-            for job, outcome in ended:
-                self._leave(lane, job, answered=outcome is not None)
-                self._outboxes[lane].append((job, outcome))
-            self._tell_changes()
-        self._deliver(lane)
+        if ended:
+            with self._changed:
+                self._idle_deaths[lane] = 0
+                for job, outcome in ended:
+                    self._leave(lane, job, answered=outcome is not None)
+                    self._outboxes[lane].append((job, outcome))
+                self._tell_changes()
+            self._deliver(lane)
+        for encoding in report.encodings:
+            self._observer.encoded(*encoding)
+        for step in report.steps:
+            self._observer.stepped(*step)
 
     def _tell_first_token(self, ticket: Ticket, moment: float) -> None:
         if not ticket.first_token_seen:
