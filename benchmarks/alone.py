@@ -1,13 +1,16 @@
 """One client: the median of the service beside that of a bare loop over the model, in this process, without an engine.
 
 The bare loop encodes a tokenized text and steps its rows until its search is over; the service also reads the request,
-tokenizes, schedules and answers. Both see the same texts one after the other, in turn, with the same search.
+tokenizes, schedules and answers. Both see the same texts one after the other, in turn, with the same search. What any
+answer costs is measured beside them: one without work, after a pause as long as the bare loop takes for a text.
 """
 
+import http.client
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -20,6 +23,8 @@ from benchmarks import load
 from benchmarks.report import Results, cores, say, table
 from benchmarks.systems import System, running
 from benchmarks.texts import mixed_texts
+
+BARE = "bare loop"
 
 
 class BareLoop:
@@ -65,15 +70,31 @@ def measure(precision: str, count: int, rounds: int, beams: Sequence[int], folde
                 for way, threads in _ways():
                     torch.set_num_threads(threads)
                     p50, p95 = np.percentile(_bare(model, texts, one), (50, 95)).tolist()
-                    kept.add({"beams": one, "way": way, "round": number, "p50": p50, "p95": p95})
+                    kept.add({"beams": one, "way": f"{BARE}, {way}", "round": number, "p50": p50, "p95": p95})
+                idle50, idle95 = np.percentile(_without_work(server.url, count, p50 / 1000), (50, 95)).tolist()
+                kept.add({"beams": one, "way": "an answer without work", "round": number, "p50": idle50, "p95": idle95})
                 say(f"round {number}, {one} beams: served {served.p50:.1f} ms")
     return _report(kept, beams)
 
 
 def _ways() -> Iterator[tuple[str, int]]:
-    yield "bare, one thread", 1
+    yield "one thread", 1
     if cores() > 1:
-        yield f"bare, {cores()} threads", cores()
+        yield f"{cores()} threads", cores()
+
+
+def _without_work(url: str, count: int, pause: float) -> list[float]:
+    """Milliseconds of requests that ask for nothing, each after a pause in seconds."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc)
+    taken = []
+    for _ in range(count):
+        time.sleep(pause)
+        started = time.perf_counter()
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+        taken.append(1000 * (time.perf_counter() - started))
+    connection.close()
+    return taken
 
 
 def _bare(model: Seq2SeqModel, texts: Sequence[str], beams: int) -> list[float]:
@@ -95,7 +116,7 @@ def _report(kept: Results, beams: Sequence[int]) -> str:
     rows = []
     for one in beams:
         own = {record["way"]: record for record in medians if record["beams"] == one}
-        best = min(record["p50"] for way, record in own.items() if way != "served")
+        best = min(record["p50"] for way, record in own.items() if way.startswith(BARE))
         for way, record in own.items():
             rows.append((one, way, f"{record['p50']:.1f}", f"{record['p95']:.1f}", f"{record['p50'] / best:.2f}"))
     names = ("beams", "way", "median ms", "p95 ms", "times the better bare loop")
