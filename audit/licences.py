@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ POLICY = Path(__file__).with_name("licences.toml")
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """allowed: SPDX identifiers, with their exception if they need one. stated: SPDX expressions by package."""
+    """allowed: SPDX identifiers, with their exception if they need one. stated: licences by package or pattern."""
 
     allowed: frozenset[str]
     stated: dict[str, str]
@@ -34,7 +35,9 @@ def python_packages(bill: Bill) -> list[Component]:
 
 def told(package: Component, policy: Policy) -> str:
     """The licence: as we state it, else as the package's own metadata declares it."""
-    return policy.stated.get(canonicalize_name(package["name"])) or " AND ".join(_declared(package)) or "unknown"
+    name = canonicalize_name(package["name"])
+    stated = [licence for pattern, licence in policy.stated.items() if fnmatch(name, pattern)]
+    return " AND ".join(stated or _declared(package)) or "unknown"
 
 
 def unexpected(packages: list[Component], policy: Policy) -> list[str]:
@@ -43,7 +46,7 @@ def unexpected(packages: list[Component], policy: Policy) -> list[str]:
     for package in packages:
         licence = told(package, policy)
         try:
-            fine = _allows(_licensing().parse(licence, validate=True), policy.allowed)
+            fine = licence in policy.allowed or _allows(_licensing().parse(licence, validate=True), policy.allowed)
         except ExpressionError:
             lines.append(f"{package['name']}: {licence!r} is no SPDX expression; state its licence in {POLICY.name}")
         else:
