@@ -101,5 +101,8 @@ def _among(components: Iterable[Component], bill: Bill) -> list[dict[str, Any]]:
 def _told_by(tool: str, *arguments: str) -> Bill:
     """tool: one that stands beside this Python."""
     command = [str(Path(sys.executable).with_name(tool)), *arguments]
-    bill: Bill = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{tool} failed: {done.stderr}")
+    bill: Bill = json.loads(done.stdout)
     return bill

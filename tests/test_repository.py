@@ -173,7 +173,7 @@ def test_the_image_runs_the_service_as_a_numbered_user_without_a_shell() -> None
 def test_the_container_can_do_and_write_as_little_as_possible() -> None:
     api = service()
     assert api["read_only"] is True
-    assert api["tmpfs"] == ["/tmp"]
+    assert api["tmpfs"] == ["/tmp:size=64m"]
     assert api["cap_drop"] == ["ALL"]
     assert api["security_opt"] == ["no-new-privileges:true"]
     assert api["init"] is True
