@@ -1,4 +1,5 @@
-# Two stages: the first compiles and installs, the second holds only Python and the packages, this one among them.
+# Three stages: the first compiles and installs, the second writes down what that is, the last holds only Python, the
+# packages, this one among them, and the list.
 # The model store is mounted at /model_store, never built in.
 
 FROM python:3.11-slim-bookworm AS build
@@ -11,20 +12,33 @@ WORKDIR /build
 RUN apt-get -q update \
  && apt-get -q -y install --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/*
-RUN python -m venv /opt/venv
+RUN python -m venv --without-pip /opt/venv
 # Only the dependencies, and what traces need, so that a change of the code does not install torch again.
 COPY pyproject.toml constraints.txt ./
 RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
       print(*project["dependencies"], *project["optional-dependencies"]["otel"], sep="\n")' > requirements.txt \
- && /opt/venv/bin/pip install --quiet -c constraints.txt -r requirements.txt
+ && pip --python /opt/venv/bin/python install --quiet -c constraints.txt -r requirements.txt
 # The container cannot write bytecode: it is made here, and never looked for again in the sources.
-COPY README.md LICENSE ./
+COPY README.md LICENSE NOTICE ./
 COPY app app
-RUN /opt/venv/bin/pip install --quiet --no-compile --no-deps . \
+RUN pip --python /opt/venv/bin/python install --quiet --no-compile --no-deps . \
  && { [ "$(uname -m)" != x86_64 ] || ls /opt/venv/lib/python3*/site-packages/app/models/kernels/_library*.so; } \
  && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib/python3*/site-packages/app
 
+# The Debian packages of this stage are those of the last one.
+FROM python:3.11-slim-bookworm AS bill
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /bill
+COPY constraints.txt ./
+RUN python -m venv tools \
+ && tools/bin/pip install --quiet -c constraints.txt cyclonedx-bom debsbom license-expression
+COPY audit audit
+COPY --from=build /opt/venv /opt/venv
+RUN tools/bin/python -m audit sbom --image /opt/venv/bin/python sbom.json
+
 FROM python:3.11-slim-bookworm
+# Nothing is installed here any more.
+RUN pip uninstall --yes --quiet --root-user-action ignore pip setuptools wheel
 # OMP_WAIT_POLICY: threads that spin while they wait starve the other work of the machine.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
@@ -36,6 +50,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PRECIS_MODEL_STORE=/model_store
 WORKDIR /srv/precis
 COPY --from=build /opt/venv /opt/venv
+COPY --from=bill /bill/sbom.json /usr/share/precis/
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

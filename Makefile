@@ -13,6 +13,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14
 PINS := $(shell cat pyproject.toml constraints.txt app/models/kernels/*.[ch] | cksum | cut -d" " -f1)
 SERVE := $(VENV)/.serve-$(PINS)
 TRAIN := $(VENV)/.train-$(PINS)
+AUDIT := $(VENV)/.audit-$(PINS)
 TEST := $(VENV)/.test-$(PINS)
 BROWSER := $(VENV)/.browser-$(PINS)
 BENCH := $(VENV)/.bench-$(PINS)
@@ -42,7 +43,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format train evaluate bench test-browser test-clients test-containers test-generated test-monitoring python
+.PHONY: help serve test check format audit train evaluate bench test-browser test-clients test-containers test-generated test-monitoring python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +65,12 @@ check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
 format: $(DEV) ## rewrite the code as `make check` wants it
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+audit: ADVISORIES = osv
+audit: $(AUDIT) ## licences of what the service needs, and known weaknesses of all pins (wants the network; ADVISORIES=pypi asks another)
+	$(PY) -m audit sbom
+	$(PY) -m audit licences
+	$(PY) -m audit advisories $(ADVISORIES)
 
 train: DATA = training/sample/train.jsonl.zst
 train: NAME = sample
@@ -132,6 +139,9 @@ $(SERVE): | $(VENV)/.created
 
 $(TRAIN): | $(VENV)/.created
 	$(call INSTALL,.[train])
+
+$(AUDIT): | $(VENV)/.created
+	$(call INSTALL,.[audit])
 
 $(TEST): | $(VENV)/.created
 	$(call INSTALL,.[test])

@@ -120,6 +120,17 @@ def test_links_within_the_project_lead_somewhere(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
+def test_every_test_that_the_threat_model_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", read(ROOT / "docs" / "threat-model.md"))
+    assert len(named) >= 20
+    assert [pair for pair in named if f"def {pair[1]}(" not in read(ROOT / pair[0])] == []
+
+
+def test_every_threat_names_a_test() -> None:
+    rows = re.findall(r"^\| .* \|$", read(ROOT / "docs" / "threat-model.md"), flags=re.M)[1:]
+    assert [row for row in rows if "::test_" not in row] == []
+
+
 def test_no_document_names_a_registry_or_a_path_of_a_machine() -> None:
     wrong = re.compile(r"pypi\.org|files\.pythonhosted|/root/|/home/\w|/work/", flags=re.I)
     documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("model_store/*/*.md")]

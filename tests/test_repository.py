@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PIN = r"[\w.-]+==\d[\w.]*"
 TESTED = ("test", "test-browser", "test-clients", "test-containers", "test-generated", "test-monitoring")
-TARGETS = ("serve", "check", "format", "train", "evaluate", "bench", *TESTED)
+TARGETS = ("serve", "check", "format", "audit", "train", "evaluate", "bench", *TESTED)
 
 
 def read(name: str) -> str:
@@ -131,18 +131,36 @@ def test_ci_runs_the_same_targets_as_everybody(target: str) -> None:
 # --- containers ---
 
 
-def test_both_stages_of_the_image_start_from_the_same_python() -> None:
+def test_all_stages_of_the_image_start_from_the_same_python() -> None:
     stages = re.findall(r"^FROM (\S+)", read("Dockerfile"), re.MULTILINE)
-    assert stages == ["python:3.11-slim-bookworm"] * 2
+    assert stages == ["python:3.11-slim-bookworm"] * 3
 
 
 def test_the_image_takes_only_the_service_from_the_project() -> None:
-    taken = ["LICENSE", "README.md", "app", "constraints.txt", "pyproject.toml"]
-    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", read("Dockerfile"), re.MULTILINE)
-    assert sorted(" ".join(copied).split()) == taken
+    taken = {
+        "build": ["LICENSE", "NOTICE", "README.md", "app", "constraints.txt", "pyproject.toml"],
+        "bill": ["audit", "constraints.txt"],
+        "": [],
+    }
+    stages = re.findall(r"^FROM \S+(?: AS (\w+))?\n(.*?)(?=^FROM|\Z)", read("Dockerfile"), re.MULTILINE | re.DOTALL)
+    copied = {
+        name: sorted(" ".join(re.findall(r"^COPY (?!--from)(.*) \S+$", lines, re.MULTILINE)).split())
+        for name, lines in stages
+    }
+    assert copied == taken
     ignored = [line for line in read(".dockerignore").splitlines() if not line.startswith("#")]
     assert ignored[0] == "*"
-    assert sorted(line[1:] for line in ignored if line.startswith("!")) == taken
+    assert {line[1:] for line in ignored if line.startswith("!")} == {*taken["build"], *taken["bill"]}
+
+
+def test_the_image_carries_its_bill_and_what_has_to_be_told_with_it() -> None:
+    assert "COPY --from=bill /bill/sbom.json /usr/share/precis/" in read("Dockerfile").rsplit("FROM python", 1)[1]
+    assert PROJECT["project"]["license-files"] == ["LICENSE", "NOTICE"]
+
+
+def test_nothing_can_be_installed_in_the_image() -> None:
+    assert "venv --without-pip /opt/venv" in read("Dockerfile")
+    assert re.search(r"^RUN pip uninstall .* pip setuptools wheel$", read("Dockerfile"), re.MULTILINE)
 
 
 def test_the_image_runs_the_service_as_a_numbered_user_without_a_shell() -> None:
@@ -155,10 +173,14 @@ def test_the_image_runs_the_service_as_a_numbered_user_without_a_shell() -> None
 def test_the_container_can_do_and_write_as_little_as_possible() -> None:
     api = service()
     assert api["read_only"] is True
-    assert api["tmpfs"] == ["/tmp"]
+    assert api["tmpfs"] == ["/tmp:size=64m"]
     assert api["cap_drop"] == ["ALL"]
     assert api["security_opt"] == ["no-new-privileges:true"]
     assert api["init"] is True
+    assert api["ulimits"] == {"core": 0}
+    limits = api["deploy"]["resources"]["limits"]
+    assert limits["pids"] > 0
+    assert limits["memory"].endswith("G")
 
 
 def test_the_model_store_is_mounted_read_only_where_the_image_looks_for_it() -> None:

@@ -23,6 +23,7 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
   --exec '! grep -q avx512_vnni /proc/cpuinfo ||
     docker exec "$(docker ps -q)" python -c "from app.models.kernels import library; assert library()"' \
   --exec 'docker exec "$(docker ps -q)" python -c "import app.api.spans"' \
+  --exec 'docker exec -i "$(docker ps -q)" python - < tests/containers/listed.py' \
   . "$url/readyz"
 
 # The profile `monitoring`: Prometheus sees the service and answers every query of the board. Grafana's image may not be at

@@ -1,0 +1,1 @@
+"""What the service is made of: a bill of its components (CycloneDX), and whether their licences are expected ones."""
