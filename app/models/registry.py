@@ -30,8 +30,8 @@ def load(store: Path, name: str, *, device: str = "auto", precision: str = "auto
     checkpoint = Checkpoint(store / name)
     family = checkpoint.config.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise CheckpointError(f"{store / name / CONFIG}: unknown family {told(family)} (known: {known})")
+        unknown = f"unknown family {told(family)} (known: {', '.join(FAMILIES)})"
+        raise CheckpointError(f"{store / name / CONFIG}: {unknown}; use a checkpoint of one that is known")
     module, _, function = FAMILIES[family].partition(":")
     model: Seq2SeqModel = getattr(importlib.import_module(module), function)(
         checkpoint, device=device, precision=precision
