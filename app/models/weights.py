@@ -17,6 +17,7 @@ from app.models.checkpoint import Checkpoint, few
 WEIGHTS = "model.safetensors"
 HEADER_BYTES = 1 << 20
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+LARGEST = torch.finfo(torch.float16).max  # of a weight: its products with others are finite in float32
 
 _RETRAIN = "take weights and config.json from the same training run"
 _PICKLES = (b"PK\x03\x04", b"\x80")  # what torch.save writes: an archive of pickles, or one
@@ -43,7 +44,7 @@ def read_weights(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size]) -> di
     """The tensors of these names and shapes, in the precision that they are stored in.
 
     The file is read once, and only if it is no larger than such tensors are in float32.
-    Raises CheckpointError naming the tensor that is missing, too many, of another shape or type, or not finite.
+    Raises CheckpointError naming the tensor that is missing, unknown, of another shape or type, or not finite.
     """
     path = checkpoint.folder / WEIGHTS
     content = checkpoint.read(WEIGHTS, HEADER_BYTES + 4 * sum(map(math.prod, shapes.values())))
@@ -61,8 +62,9 @@ def read_weights(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size]) -> di
             raise CheckpointError(f"{path}: {name} is {found}, but config.json demands {demanded}; {_RETRAIN}")
         if tensor.dtype not in DTYPES:
             raise CheckpointError(f"{path}: {name} is {_short(tensor.dtype)}; save it as float16, bfloat16 or float32")
-        if not all(map(math.isfinite, map(float, tensor.aminmax()))):  # both are NaN where anything is
-            raise CheckpointError(f"{path}: {name} holds NaN or infinity; publish an earlier state of the training")
+        if not all(abs(float(extreme)) <= LARGEST for extreme in tensor.aminmax()):  # both are NaN where anything is
+            wrong = f"holds NaN, infinity or more than {LARGEST:,.0f}"
+            raise CheckpointError(f"{path}: {name} {wrong}; publish an earlier state of the training")
     return weights
 
 

@@ -61,9 +61,10 @@ def test_weights_are_read_as_they_are_stored(tmp_path: Path) -> None:
         ({"b": torch.ones(2, 2)}, "b is (2, 2), but config.json demands (4,)"),
         ({"b": torch.ones(0)}, "b is (0,), but config.json demands (4,)"),
         ({"b": torch.ones(4, dtype=torch.int8)}, "b is int8; save it as float16, bfloat16 or float32"),
-        ({"b": torch.tensor([1, torch.nan, 1, 1])}, "b holds NaN or infinity"),
-        ({"b": torch.tensor([1, 1, 1, torch.inf]).half()}, "b holds NaN or infinity"),
-        ({"b": torch.tensor([-torch.inf, 1, 1, 1]).bfloat16()}, "b holds NaN or infinity"),
+        ({"b": torch.tensor([1, torch.nan, 1, 1])}, "b holds NaN, infinity or more than 65,504; publish"),
+        ({"b": torch.tensor([1, 1, 1, torch.inf]).half()}, "b holds NaN, infinity or more than 65,504; publish"),
+        ({"b": torch.tensor([1, -65505.0, 1, 1])}, "b holds NaN, infinity or more than 65,504; publish"),
+        ({"b": torch.tensor([-torch.inf, 1, 1, 1]).bfloat16()}, "b holds NaN, infinity or more than 65,504; publish"),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changed: dict[str, Tensor | None], said: str) -> None:
