@@ -58,7 +58,7 @@ def read_weights(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size]) -> di
     _compare_names(weights, shapes, f"{path}")
     for name, tensor in weights.items():
         if tensor.shape != shapes[name]:
-            found, demanded = tuple(tensor.shape), tuple(shapes[name])
+            found, demanded = str(tuple(tensor.shape))[:80], tuple(shapes[name])
             raise CheckpointError(f"{path}: {name} is {found}, but config.json demands {demanded}; {_RETRAIN}")
         if tensor.dtype not in DTYPES:
             raise CheckpointError(f"{path}: {name} is {_short(tensor.dtype)}; save it as float16, bfloat16 or float32")

@@ -4,6 +4,8 @@ import io
 import json
 import pickle
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from torch import Tensor
 
 from app.errors import CheckpointError
 from app.models.checkpoint import Checkpoint, write_manifest
-from app.models.weights import HEADER_BYTES, read_weights
+from app.models.weights import HEADER_BYTES, read_weights, shapes_alone
 
+ROOT = Path(__file__).parents[2]
 WHOLE = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 SHAPES = {name: tensor.shape for name, tensor in WHOLE.items()}
 
@@ -59,6 +62,7 @@ def test_weights_are_read_as_they_are_stored(tmp_path: Path) -> None:
         ({"c": torch.ones(1)}, "holds c, which config.json does not know"),
         ({"c\n" + "x" * 1000: torch.ones(1)}, r"holds 'c\nxxx"),
         ({"b": torch.ones(2, 2)}, "b is (2, 2), but config.json demands (4,)"),
+        ({"b": torch.ones((1,) * 60)}, "b is (1, 1, 1,"),
         ({"b": torch.ones(0)}, "b is (0,), but config.json demands (4,)"),
         ({"b": torch.ones(4, dtype=torch.int8)}, "b is int8; save it as float16, bfloat16 or float32"),
         ({"b": torch.tensor([1, torch.nan, 1, 1])}, "b holds NaN, infinity or more than 65,504; publish"),
@@ -119,3 +123,25 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_more_bytes_than_the_network_has_are_not_read(tmp_path: Path) -> None:
     large = HEADER_BYTES + 4 * (6 + 4) + 1
     assert refusal(tmp_path, bytes(large)).startswith(f"{large:,} bytes, where at most {large - 1:,} belong")
+
+
+def test_a_network_of_shapes_alone_has_no_memory() -> None:
+    size = 1 << 27
+    with shapes_alone():
+        layers = [torch.nn.Embedding(size, size), torch.nn.Linear(size, size), torch.nn.LSTM(size, size)]
+    assert all(parameter.is_meta for layer in layers for parameter in layer.parameters())
+    assert not torch.nn.Linear(1, 1).weight.is_meta
+
+
+BUILD = """
+import sys, torch
+from app.models.weights import shapes_alone
+with shapes_alone():
+    torch.nn.Embedding(2, 2)
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_nothing_that_takes_seconds_to_import_is_needed_for_it() -> None:
+    done = subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "False\n"
