@@ -2,16 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.backend import Where, open_backend
 from app.cli.options import Device, Json, Precision, Store, Url
-from app.cli.output import complain, harmless
-from app.config import load_settings
-from app.errors import CheckpointError
+from app.cli.output import harmless
+from app.cli.verify import verify
 from app.schemas import Model
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -23,6 +21,7 @@ precis models show news-zh
 precis models verify
 """
 app = typer.Typer(no_args_is_help=True, epilog=EXAMPLES, help="List the models, show one, verify checkpoints.")
+app.command("verify")(verify)
 
 
 @app.command("list")
@@ -66,39 +65,6 @@ def show(
     from rich.markdown import Markdown
 
     Console().print(Markdown("\n".join(map(harmless, model.card.splitlines()))))
-
-
-@app.command("verify")
-def verify(
-    name: Annotated[str | None, typer.Argument(help="One checkpoint; all of the store when left out.")] = None,
-    model_store: Store = None,
-) -> None:
-    """Check digests, configuration, tokenizer and weights of checkpoints: OK, or what is wrong and exit status 1.
-
-    Every file is compared with the sha256 in the manifest, and the checkpoint is loaded as the service would.
-    """
-    from app.models import registry
-
-    store = model_store or load_settings().model_store
-    names = registry.available(store) if name is None else [name]
-    if not names:
-        raise CheckpointError(f"no checkpoint in {store}")
-    if [each for each in names if not _is_intact(store, each)]:
-        raise typer.Exit(1)
-
-
-def _is_intact(store: Path, name: str) -> bool:
-    """Tells it, too."""
-    from app.models import registry
-
-    try:
-        info = registry.load(store, name, device="cpu", precision="float32").info
-    except CheckpointError as error:
-        complain(error, name)
-        return False
-    size = sum(path.stat().st_size for path in (store / name).iterdir())
-    print(f"{name}: OK, {size / 1e6:.1f} MB, {info.digest}", flush=True)
-    return True
 
 
 def _facts(model: Model) -> list[tuple[str, str]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from app.errors import CheckpointError
 from app.models.base import Seq2SeqModel
-from app.models.checkpoint import MANIFEST, read_json
+from app.models.checkpoint import CONFIG, MANIFEST, Checkpoint
+from app.models.config import told
 
 FAMILIES = {"lstm": "app.models.lstm.family:load"}
 
@@ -24,13 +25,16 @@ def load(store: Path, name: str, *, device: str = "auto", precision: str = "auto
     """
     names = available(store)
     if name not in names:
-        raise CheckpointError(f"no checkpoint {name!r} in {store} (there: {', '.join(names) or 'none'})")
-    family = read_json(store / name / "config.json").get("family")
-    if family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise CheckpointError(f"{store / name / 'config.json'}: unknown family {family!r} (known: {known})")
+        there = ", ".join(names) or "none"
+        raise CheckpointError(f"no checkpoint {name!r} in {store} (there: {there}); it is a folder with a {MANIFEST}")
+    checkpoint = Checkpoint(store / name)
+    family = checkpoint.config.get("family")
+    if not isinstance(family, str) or family not in FAMILIES:
+        unknown = f"unknown family {told(family)} (known: {', '.join(FAMILIES)})"
+        raise CheckpointError(f"{store / name / CONFIG}: {unknown}; use a checkpoint of one that is known")
     module, _, function = FAMILIES[family].partition(":")
     model: Seq2SeqModel = getattr(importlib.import_module(module), function)(
-        store / name, device=device, precision=precision
+        checkpoint, device=device, precision=precision
     )
+    checkpoint.verify()  # what the family did not read
     return model

@@ -6,6 +6,7 @@ import pytest
 
 from app.engine.engine import Engine
 from app.engine.request import Summary
+from app.models.checkpoint import Checkpoint
 from app.models.lstm.family import load
 from app.models.lstm.network import NetworkConfig
 from benchmarks.company import Comparison, alone, compare, in_company, measure, requests_for
@@ -29,7 +30,7 @@ def test_texts_in_company_are_as_they_are_alone(store: Path, precision: str) -> 
 
 
 def test_requests_are_greedy_with_beams_and_given(store: Path) -> None:
-    model = load(store / "small", device="cpu", precision="float32")
+    model = load(Checkpoint(store / "small"), device="cpu", precision="float32")
     requests = requests_for(mixed_texts(TEXTS), model.info.defaults, 1)
     assert {request.options.num_beams for request in requests} == {1, 2, 4}
     assert 0 < sum(request.given is not None for request in requests) < TEXTS / 2
@@ -39,7 +40,7 @@ def test_requests_are_greedy_with_beams_and_given(store: Path) -> None:
 
 
 def test_one_other_token_and_one_other_bit_are_seen(store: Path) -> None:
-    model = load(store / "small", device="cpu", precision="float32")
+    model = load(Checkpoint(store / "small"), device="cpu", precision="float32")
     with Engine(model, max_rows=8, max_queue=8) as engine:
         summaries = alone(engine, requests_for(mixed_texts(3), model.info.defaults, 1))
     assert compare(summaries, summaries) == Comparison(3, 0, 0, 0.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
-from app.models.checkpoint import write_manifest
+from app.models.checkpoint import Checkpoint, write_manifest
 from app.models.lstm.family import FREQUENT_FILE, load
 from app.search import repeated_ngram_tokens
 from benchmarks.peers.model import Item, Summarizer, block_repeated_ngrams
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_peer_writes_what_the_service_writes(folder: Path, beams: int) -> None:
-    model = load(folder, device="cpu", precision="float32")
+    model = load(Checkpoint(folder), device="cpu", precision="float32")
     options = replace(model.info.defaults, num_beams=beams, numbers_from_source=False)
     with Engine(model, max_rows=16, max_queue=8) as engine:
         expected = [future.result().text for future in engine.submit([SummaryRequest(text, options) for text in TEXTS])]

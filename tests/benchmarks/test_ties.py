@@ -5,6 +5,7 @@ import pytest
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
 from app.models.base import Candidates, DecodingOptions, Shared, Special
+from app.models.checkpoint import Checkpoint
 from app.models.lstm.family import LSTMModel, load
 from app.search import Answer, BeamSearch, Rules
 from benchmarks.ties import WatchedSearch, Watcher, near_ties, read_cases, write
@@ -45,7 +46,7 @@ def test_the_lead_of_a_beam_is_of_the_last_extension_kept_over_the_first_left() 
 
 @pytest.fixture
 def model(tmp_path: Path) -> LSTMModel:
-    return load(write_checkpoint(tmp_path / "store"), device="cpu", precision="float32")
+    return load(Checkpoint(write_checkpoint(tmp_path / "store")), device="cpu", precision="float32")
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -12,6 +12,7 @@ import torch
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.models.base import DecodingOptions
+from app.models.checkpoint import Checkpoint
 from app.models.lstm.family import LSTMModel, load
 from app.models.lstm.graphs import Eager
 from app.models.lstm.network import NetworkConfig
@@ -34,11 +35,11 @@ GPU = ["cuda"] if torch.cuda.is_available() else []
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LSTMModel:
     store = tmp_path_factory.mktemp("native") / "store"
     if request.param == FIXED_SHAPES:
-        return load(write_checkpoint(store), device="cpu", precision="float32", runner=Eager())
+        return load(Checkpoint(write_checkpoint(store)), device="cpu", precision="float32", runner=Eager())
     folder = write_checkpoint(store, network=SIZES)
     if request.param in GPU:
-        return load(folder, device=request.param, precision="auto")
-    return load(folder, device="cpu", precision=request.param)
+        return load(Checkpoint(folder), device=request.param, precision="auto")
+    return load(Checkpoint(folder), device="cpu", precision=request.param)
 
 
 @contextmanager

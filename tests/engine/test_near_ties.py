@@ -20,6 +20,7 @@ import pytest
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
+from app.models.checkpoint import Checkpoint
 from app.models.lstm.family import LSTMModel, load
 from tests.engine.running import assert_same
 from tests.models.lstm.checkpoints import ON_A_CPU
@@ -33,7 +34,7 @@ PATIENCE = 600.0  # seconds; a slow machine changes nothing
 
 @pytest.fixture(scope="module", params=ON_A_CPU)
 def model(request: pytest.FixtureRequest) -> LSTMModel:
-    return load(STORE / "news-en", device="cpu", precision=request.param)
+    return load(Checkpoint(STORE / "news-en"), device="cpu", precision=request.param)
 
 
 def request_of(case: dict[str, Any], defaults: DecodingOptions) -> SummaryRequest:

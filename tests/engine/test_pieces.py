@@ -17,6 +17,7 @@ from app.engine.job import Plan
 from app.engine.pieces import Piece, Pieces
 from app.engine.request import SummaryRequest, WrittenToken
 from app.models.base import DecodingOptions, Span, Tokens
+from app.models.checkpoint import Checkpoint
 from app.models.lstm.family import load
 from app.models.lstm.tokenizer import SPECIAL_TOKENS, Tokenizer
 from tests.engine.running import assert_same
@@ -163,7 +164,7 @@ def test_sources_are_spans_of_the_whole_text() -> None:
 
 @pytest.mark.parametrize("name", ["news-en", "news-zh"])
 def test_what_a_checkpoint_writes_is_streamed_token_by_token(name: str) -> None:
-    model = load(STORE / name, device="cpu", precision="auto")
+    model = load(Checkpoint(STORE / name), device="cpu", precision="auto")
     options = replace(model.info.defaults, num_beams=1)
     texts = [*CORPUS, "".join(CORPUS), *NUMBERS]
     with Engine(model, max_rows=64, max_queue=2 * len(texts), threads=2) as engine:

@@ -1,14 +1,9 @@
 """The native family at the seam: a checkpoint is loaded, and computed by one of `backends.py`."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from app.errors import CheckpointError, ConfigurationError
@@ -16,8 +11,6 @@ from app.models import kernels
 from app.models.base import (
     Candidates,
     DecoderState,
-    DecodingOptions,
-    Limits,
     Memory,
     ModelInfo,
     Seq2SeqModel,
@@ -25,16 +18,29 @@ from app.models.base import (
     Special,
     Tokens,
 )
-from app.models.checkpoint import read_json, verify
+from app.models.checkpoint import Checkpoint
+from app.models.config import Ranges, read_config, section
 from app.models.lstm import network
 from app.models.lstm.backends import Backend, FixedBackend, NativeBackend, Text, TorchBackend
 from app.models.lstm.graphs import CudaRunner, Runner
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
+from app.models.lstm.tokenizer_file import LEAST_TOKENS, read_tokenizer
+from app.models.weights import read_weights, shapes_alone
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PRECISIONS = (*DTYPES, "int8")
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
 FREQUENT_FILE = "frequent.json"  # optional: ids of the tokens that every summary can be written with
+_SIZE = (1, 8192)
+NETWORK: Ranges = {
+    "vocabulary_size": (LEAST_TOKENS, 65_536),  # as many as training has ids for
+    "embedding_size": _SIZE,
+    "encoder_size": _SIZE,
+    "encoder_layers": (1, 16),
+    "decoder_size": _SIZE,
+    "key_size": _SIZE,
+    "dropout": (0, 0.99),
+    "relevance_size": (0, 8192),
+}
 
 
 class LSTMModel(Seq2SeqModel):
@@ -112,40 +118,28 @@ def _backend(model: network.Seq2Seq, info: ModelInfo, frequent: Tensor, runner: 
     return FixedBackend(model, dtype, frequent, info.limits, runner)
 
 
-def load(folder: Path, *, device: str, precision: str, runner: Runner | None = None) -> LSTMModel:
-    """Verify the manifest, build the network of `config.json` and fill it. A GPU has a runner of its own.
+def load(checkpoint: Checkpoint, *, device: str, precision: str, runner: Runner | None = None) -> LSTMModel:
+    """Build the network of `config.json` and fill it, small files first. A GPU has a runner of its own.
 
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
-    frequent = folder / FREQUENT_FILE
-    digest = verify(folder, [*FILES, FREQUENT_FILE] if frequent.exists() else FILES)
-    config = read_json(folder / "config.json")
     chosen = _device(device)
     precision = _precision(precision, chosen)
-    tokenizer = _tokenizer(folder / "tokenizer.json")
-    try:
-        sizes = network.NetworkConfig(**config["network"])
-        limits, defaults = Limits(**config["limits"]), DecodingOptions(**config["decoding"])
-        _check_defaults(defaults, limits)
-        description, language = str(config["description"]), str(config["language"])
-        model = network.Seq2Seq(sizes)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {type(error).__name__}: {error}") from error
-    if tokenizer.vocabulary_size != sizes.vocabulary_size:
-        words = f"{tokenizer.vocabulary_size} tokens, but config.json says {sizes.vocabulary_size}"
-        raise CheckpointError(f"{folder / 'tokenizer.json'}: {words}")
-    _fill(model, folder / "model.safetensors")
-    model.to(device=chosen).eval().requires_grad_(False)
-    card = folder / "README.md"
+    config = read_config(checkpoint)
+    sizes = section(checkpoint, "network", network.NetworkConfig, NETWORK)
+    tokenizer = read_tokenizer(checkpoint, sizes.vocabulary_size)
+    frequent = _frequent(checkpoint, sizes.vocabulary_size)
+    card = checkpoint.card
+    model = _filled(checkpoint, sizes).to(device=chosen).eval().requires_grad_(False)
     info = ModelInfo(
-        name=folder.name,
+        name=checkpoint.folder.name,
         family="lstm",
-        digest=digest,
-        language=language,
-        description=description,
-        limits=limits,
-        defaults=defaults,
-        card=card.read_text(encoding="utf-8") if card.exists() else "",
+        digest=checkpoint.digest,
+        language=config.language,
+        description=config.description,
+        limits=config.limits,
+        defaults=config.defaults,
+        card=card,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         precision=precision,
         device=str(chosen),
@@ -153,34 +147,16 @@ def load(folder: Path, *, device: str, precision: str, runner: Runner | None = N
     )
     if chosen.type == "cuda":
         runner = CudaRunner(chosen)
-    return LSTMModel(model, tokenizer, info, _frequent(frequent, sizes.vocabulary_size), runner)
+    return LSTMModel(model, tokenizer, info, frequent, runner)
 
 
-def _check_defaults(defaults: DecodingOptions, limits: Limits) -> None:
-    """Raises ValueError when a request that names no parameter would be refused."""
-    if not 1 <= defaults.num_beams <= limits.max_beams:
-        raise ValueError(f"num_beams {defaults.num_beams} is not between 1 and max_beams {limits.max_beams}")
-    longest = limits.max_summary_tokens
-    if not 1 <= defaults.max_length <= longest:
-        raise ValueError(f"max_length {defaults.max_length} is not between 1 and max_summary_tokens {longest}")
-    if not 0 <= defaults.min_length <= defaults.max_length:
-        raise ValueError(f"min_length {defaults.min_length} is not between 0 and max_length {defaults.max_length}")
-
-
-def _fill(model: network.Seq2Seq, path: Path) -> None:
-    try:
-        weights: dict[str, Any] = load_file(path)
-        model.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: {reason}") from error
-
-
-def _tokenizer(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.load(path)
-    except Exception as error:  # the library raises plain Exception
-        raise CheckpointError(f"{path}: not a tokenizer ({error})") from error
+def _filled(checkpoint: Checkpoint, sizes: network.NetworkConfig) -> network.Seq2Seq:
+    """No memory is taken before the weights are known to fit."""
+    with shapes_alone():
+        model = network.Seq2Seq(sizes)
+    weights = read_weights(checkpoint, {name: tensor.shape for name, tensor in model.state_dict().items()})
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    return model
 
 
 def _device(name: str) -> torch.device:
@@ -216,20 +192,17 @@ def _fastest(device: torch.device) -> str:
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
-def _frequent(path: Path, vocabulary_size: int) -> list[int] | None:
+def _frequent(checkpoint: Checkpoint, vocabulary_size: int) -> list[int] | None:
     """The ids of the frequent tokens; None without such a file.
 
     Raises CheckpointError when they are not ids of the vocabulary, each once, the end token among them.
     """
-    if not path.exists():
+    if FREQUENT_FILE not in checkpoint:
         return None
-    try:
-        tokens = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: {type(error).__name__}: {error}") from error
-    known = range(vocabulary_size)
+    path, known = checkpoint.folder / FREQUENT_FILE, range(vocabulary_size)
+    tokens = checkpoint.read_json(FREQUENT_FILE, 16 * vocabulary_size)
     if not isinstance(tokens, list) or not all(type(token) is int and token in known for token in tokens):
-        raise CheckpointError(f"{path}: not a list of token ids under {vocabulary_size}")
+        raise CheckpointError(f"{path}: not a list of token ids under {vocabulary_size}; publish it anew")
     if len(set(tokens)) < len(tokens) or END not in tokens:
-        raise CheckpointError(f"{path}: holds an id twice, or not the end token {END}")
+        raise CheckpointError(f"{path}: holds an id twice, or not the end token {END}; publish it anew")
     return tokens

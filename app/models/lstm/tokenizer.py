@@ -47,7 +47,7 @@ def _byte_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
 
 
-_BYTE_OF = _byte_alphabet()
+BYTE_OF = _byte_alphabet()
 Edges = tuple[list[int], list[int]]  # where spans start, and where they end
 
 
@@ -116,7 +116,7 @@ class Tokenizer:
         self._bytes = [b""] * len(vocabulary)
         for token, index in vocabulary.items():
             if token not in SPECIAL_TOKENS:
-                self._bytes[index] = bytes(_BYTE_OF[character] for character in token)
+                self._bytes[index] = bytes(BYTE_OF[character] for character in token)
         self._widths = np.array([len(data) for data in self._bytes], dtype=np.int64)
         self._known: dict[str, tuple[int, ...]] = {}  # the ids of words that have been read
 
@@ -130,12 +130,8 @@ class Tokenizer:
 
         `language` is a BCP 47 tag; Chinese ("zh", "zh-Hans", …) is cut in its own way.
         """
-        bpe = Bpe(models.BPE())
         chinese = language.lower().split("-")[0] == "zh"
-        pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        characters = pre_tokenizers.Split(_CHINESE_PIECE, "isolated")
-        bpe.pre_tokenizer = pre_tokenizers.Sequence([characters, pieces]) if chinese else pieces
-        bpe.decoder = decoders.ByteLevel()
+        bpe = untrained(chinese)
         trainer = trainers.BpeTrainer(
             vocab_size=vocabulary_size,
             special_tokens=list(SPECIAL_TOKENS),
@@ -252,6 +248,16 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     while end > start and text[end - 1].isspace():
         end -= 1
     return min(start, len(text)), max(end, min(start, len(text)))
+
+
+def untrained(chinese: bool = False) -> Bpe:
+    """Byte-level BPE that has not learned anything yet."""
+    bpe = Bpe(models.BPE())
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    characters = pre_tokenizers.Split(_CHINESE_PIECE, "isolated")
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([characters, pieces]) if chinese else pieces
+    bpe.decoder = decoders.ByteLevel()
+    return bpe
 
 
 def _forget_added_tokens(bpe: Bpe) -> Bpe:

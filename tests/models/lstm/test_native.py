@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from app.models.base import DecoderState, Memory, StepOutput
+from app.models.checkpoint import Checkpoint
 from app.models.lstm.backends import LSTMMemory
 from app.models.lstm.family import LSTMModel, load
 from app.models.lstm.native import NativeReading, NativeState, Source
@@ -66,7 +67,7 @@ def assert_same(got: StepOutput, row: int, expected: StepOutput, other: int, mem
 @pytest.mark.parametrize("name", ["news-en", "news-zh"])
 def test_a_checkpoint_says_in_int8_what_it_says_in_float32(name: str) -> None:
     """Over sixteen steps, of the tokens that float32 prefers."""
-    models = [load(STORE / name, device="cpu", precision=precision) for precision in ("float32", "int8")]
+    models = [load(Checkpoint(STORE / name), device="cpu", precision=precision) for precision in ("float32", "int8")]
     sources = [models[0].tokenize(text * times).ids for text in CORPUS[:4] for times in (1, 5)]
     memories = [model.encode(sources) for model in models]
     states = [joined(*both) for both in zip(models, memories, strict=True)]
