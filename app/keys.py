@@ -8,7 +8,6 @@ are 256 random bits (`new_key`), and no hash makes so many easier to guess or ha
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -157,7 +156,7 @@ class Keys:
         """Another one, when the file has changed."""
         if self._file is None:
             return ()
-        status = os.stat(self._file)
+        status = self._file.stat()
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def _read(self) -> Ring:

@@ -5,7 +5,6 @@ everything may be asked for but what is for administrators.
 """
 
 from collections.abc import Iterator, Set
-from http import HTTPMethod
 from re import Pattern
 from typing import Any
 
@@ -17,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.limits import Allowance, Limiter
 from app.api.problems import respond
-from app.api.record import record_of
+from app.api.record import Record
 from app.errors import ForbiddenError, RequestError, UnauthorizedError
 from app.keys import Key, Keys
 
@@ -50,40 +49,44 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                await self._admit(Request(scope))
+                key = self._checked(scope)
+                if key is not None:
+                    await self._count(scope, key)
             except RequestError as error:
                 await respond(Request(scope), error)(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
-    async def _admit(self, request: Request) -> None:
-        method, path = request.method, request.scope["path"]
-        for_administrators = self._is_administration(request.app, method, path)
+    def _checked(self, scope: Scope) -> Key | None:
+        """The key that was sent, None where none is wanted. Raises why the request may not go on."""
+        for_administrators = self._is_administration(scope)
         if self.keys is None:
             if for_administrators:
                 raise ForbiddenError(KEYS_ARE_OFF)
-            return
-        if method == HTTPMethod.GET and path in self.public:
-            return
-        sent = _sent(request.scope)
+            return None
+        if scope["method"] == "GET" and scope["path"] in self.public:
+            return None
+        sent = _sent(scope)
         key = self.keys.find(sent) if sent else None
         if key is None:
             raise UnauthorizedError(UNKNOWN)
-        await self._count(request, key)
+        _record(scope).key = key.name
         if for_administrators and not key.admin:
             raise ForbiddenError(FOR_ADMINISTRATORS)
+        return key
 
-    async def _count(self, request: Request, key: Key) -> None:
-        record = record_of(request)
-        record.key = key.name
+    async def _count(self, scope: Scope, key: Key) -> None:
         if key.requests is not None or key.characters is not None:
-            record.allowance = Allowance(key, self.limiter)
-            await record.allowance.take(requests=1)
+            _record(scope).allowance = allowance = Allowance(key, self.limiter)
+            await allowance.take(requests=1)
 
-    def _is_administration(self, app: FastAPI, method: str, path: str) -> bool:
+    def _is_administration(self, scope: Scope) -> bool:
         if self._administration is None:  # only now are all routes there
-            self._administration = list(_administration(app))
-        return any(method == each and pattern.match(path) for each, pattern in self._administration)
+            self._administration = list(_administration(scope["app"]))
+        for method, pattern in self._administration:
+            if method == scope["method"] and pattern.match(scope["path"]):
+                return True
+        return False
 
 
 def _administration(app: FastAPI) -> Iterator[tuple[str, Pattern[str]]]:
@@ -91,6 +94,11 @@ def _administration(app: FastAPI) -> Iterator[tuple[str, Pattern[str]]]:
     for context in iter_route_contexts(app.routes):
         if ADMINISTRATION in getattr(context, "tags", ()):
             yield from ((method, compile_path(str(context.path))[0]) for method in context.methods or ())
+
+
+def _record(scope: Scope) -> Record:
+    record: Record = scope["state"]["record"]
+    return record
 
 
 def _sent(scope: Scope) -> bytes:

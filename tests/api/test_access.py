@@ -142,10 +142,12 @@ def test_the_ways_of_clients_that_exist_want_a_key_too(client: TestClient) -> No
 
 def test_what_is_for_administrators_is_403_for_a_user(client: TestClient) -> None:
     for key, status in ((USER, 403), (ADMINISTRATOR, 200), ("wrong", 401)):
-        answer = client.post("/models/news-en/polish", headers=bearer(key))
+        with capture_logs() as logged:
+            answer = client.post("/models/news-en/polish", headers=bearer(key))
         assert answer.status_code == status
         if status != 200:
             check_problem(answer.json(), status)
+        assert [line["key"] for line in logged] == [{403: "desk", 200: "operations", 401: None}[status]]
 
 
 def test_without_keys_what_is_for_administrators_is_403_and_tells_how_to_make_one(open_client: TestClient) -> None:
