@@ -393,7 +393,7 @@ def test_a_missing_key_is_asked_for_and_then_sent(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_contain_text("Summary: ")
     expect(page.locator("#notice")).to_be_hidden()
-    assert "Bearer $PRECIS_KEY" in page.locator("#request").inner_text()
+    assert "Bearer $PRECIS_API_KEY" in page.locator("#request").inner_text()
 
 
 def test_a_key_that_even_the_models_need_is_asked_for_at_once(open_page: Open) -> None:
