@@ -23,6 +23,7 @@ class Record:
 
     request_id: str
     started: float = field(default_factory=time.perf_counter)
+    received: float = field(default_factory=time.perf_counter)  # the whole body; deadlines count from here
     trace_id: str | None = None
     parent_id: str | None = None
     span_id: str | None = None
@@ -32,6 +33,11 @@ class Record:
     status: int | None = None  # of what went wrong after the answer had begun
     timing: Timing | None = None
     answered: float = 0.0
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the request was received."""
+        return time.perf_counter() - self.received
 
     def answer(self, timings: Iterable[Timing]) -> None:
         """The engine is done. Of several texts, the one that took longest tells where the time went."""
