@@ -45,6 +45,18 @@ class Settings(BaseSettings):
     max_queue_mb: int = Field(256, ge=1, description="Memory that waiting texts hold, about; beyond it 503.")
     max_batch_texts: int = Field(128, ge=1, description="Texts in one request; beyond it 413.")
     max_characters: int = Field(200_000, ge=1, description="Characters in one text; beyond it 413.")
+    max_connections: int = Field(
+        4096, ge=1, description="Connections at once; one beyond it gets one answer, mostly 503, and is closed."
+    )
+    max_transit_mb: int = Field(
+        256, ge=1, description="Memory of large bodies being received, beyond it 503; and of answers not yet taken."
+    )
+    stall_seconds: float = Field(
+        20.0,
+        gt=0,
+        le=3600,
+        description="A head, a body or an answer that stalls for so long ends its connection.",
+    )
     timeout_ms: int = Field(60_000, ge=1, le=LONGEST_TIMEOUT_MS, description="Default deadline of a request.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="Grace for admitted work after SIGTERM.")
     api_keys_file: Path | None = Field(None, description="File of API keys, read again when it changes.")

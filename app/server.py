@@ -11,117 +11,23 @@ import time
 from ipaddress import ip_address
 from types import FrameType
 
-import httptools
-import orjson
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.datastructures import Headers
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api.middleware import SAFE_HEADERS
-from app.api.problems import MEDIA_TYPE, Failure
-from app.api.record import open_record
 from app.api.service import Service
 from app.config import Settings
+from app.connection import SPARE_CONNECTIONS, Protocol
 from app.errors import ConfigurationError
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 30
-MOST_HEADER_BYTES = 32 * 1024
+RESERVED_FILES = 128  # open ones that are no connections
+TICKS_A_SECOND = 10
 # New objects, then collections of younger ones. It looks through all that is new and waits, 100 ms for a thousand
 # callers, and finds nothing: what a request leaves holds no circles.
 COLLECT_AFTER = 100_000, 10, 10
-UNREADABLE = Failure(
-    400,
-    "Malformed HTTP",
-    "malformed-http",
-    f"this cannot be read as HTTP/1.1, or its head is longer than {MOST_HEADER_BYTES} bytes",
-)
 log = structlog.get_logger("precis")
-
-
-class Protocol(HttpToolsProtocol):
-    """Bounds what the parser would collect without end: the head of a request, its trailers, a line that never ends.
-
-    And reads the body of a request that offers an upgrade: some clients offer HTTP/2 with every first request.
-    """
-
-    _head = 0  # bytes of this request's URL and headers, trailers included
-    _silent = 0  # bytes in which the parser found nothing complete
-
-    def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
-        self._silent += len(data)
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._upgrade_offered:
-                self._decline(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse()
-        else:
-            if self._silent > MOST_HEADER_BYTES:
-                self._refuse()
-
-    def on_message_begin(self) -> None:
-        self._head = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._grow(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._grow(len(name) + len(value))
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if not self._upgrade_offered:
-            super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._silent = 0
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if not self._upgrade_offered:
-            super().on_message_complete()
-
-    def _grow(self, size: int) -> None:
-        self._silent = 0
-        self._head += size
-        if self._head > MOST_HEADER_BYTES:
-            raise ValueError("the head of this request is too large")  # the parser makes it one of its errors
-
-    @property
-    def _upgrade_offered(self) -> bool:
-        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
-
-    def _decline(self, rest: bytes) -> None:
-        """Read the request again without the offer: after one the parser takes what follows for another protocol."""
-        line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        kept = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
-        self.data_received(b"\r\n".join((line, *kept, b"", rest)))
-
-    def _refuse(self) -> None:
-        if not self.transport.is_closing():
-            self.send_400_response(UNREADABLE.detail)
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # the signature is uvicorn's
-        """A problem like any other, though no route and no middleware sees such a request."""
-        request_id = open_record(Headers()).request_id
-        body = orjson.dumps(UNREADABLE.document(instance="", request_id=request_id))
-        head = (
-            "HTTP/1.1 400 Bad Request",
-            f"Content-Type: {MEDIA_TYPE}",
-            f"Content-Length: {len(body)}",
-            f"X-Request-ID: {request_id}",
-            "Connection: close",
-            *(f"{name.decode().title()}: {value.decode()}" for name, value in SAFE_HEADERS),
-        )
-        self.transport.write("\r\n".join((*head, "", "")).encode() + body)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -146,7 +52,26 @@ class Server(uvicorn.Server):
             log.warning("no API keys: whoever reaches this address may use the service", see="docs/access.md")
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS_A_SECOND == 0:
+            self._check_connections()
         return await super().on_tick(counter) or self.service.failure is not None
+
+    def _check_connections(self) -> None:
+        """End those that stall; those that are only kept, where newcomers would find no place; and, of answers that
+        nobody takes, the largest, where together they hold too much."""
+        now, most = asyncio.get_running_loop().time(), self.config.limit_concurrency
+        connections = [each for each in self.server_state.connections if isinstance(each, Protocol)]
+        full = most is not None and len(connections) >= most
+        for each in connections:
+            each.check(now)
+            if full and each.idle:
+                each.transport.close()
+        too_much = sum(each.unsent for each in connections) - (self.service.settings.max_transit_mb << 20)
+        while too_much > 0:
+            largest = max(connections, key=lambda each: each.unsent)
+            connections.remove(largest)
+            too_much -= largest.unsent
+            largest.transport.abort()
 
     async def main_loop(self) -> None:
         await super().main_loop()
@@ -154,7 +79,7 @@ class Server(uvicorn.Server):
         log.info("draining")
         draining = asyncio.create_task(self.service.drain())
         while not draining.done():
-            await super().on_tick(0)
+            await self.on_tick(0)
             await asyncio.wait({draining}, timeout=0.1)
         await draining
         # What is left to do is to send the last answers: uvicorn closes the socket and waits for that.
@@ -192,8 +117,18 @@ def listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(f"cannot listen on {settings.host}, port {settings.port}: {reason}") from error
 
 
+def most_connections(settings: Settings) -> int:
+    """As the operator wants, as far as the system allows."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = (
+        settings.max_connections if files == resource.RLIM_INFINITY else files - RESERVED_FILES - SPARE_CONNECTIONS
+    )
+    return max(1, min(settings.max_connections, allowed))
+
+
 def configuration(app: FastAPI) -> uvicorn.Config:
     """One log line a request is written by the application; the server adds none and does not name itself."""
+    service: Service = app.state.service
     return uvicorn.Config(
         app,
         http=Protocol,
@@ -205,6 +140,7 @@ def configuration(app: FastAPI) -> uvicorn.Config:
         proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        limit_concurrency=most_connections(service.settings),
     )
 
 

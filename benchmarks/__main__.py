@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import alone, company, comparison, connections, open_loop, roofline, scaling, streams, ties, tune
+from benchmarks import (
+    alone,
+    company,
+    comparison,
+    connections,
+    leavers,
+    open_loop,
+    overload,
+    roofline,
+    scaling,
+    streams,
+    ties,
+    tune,
+)
 from benchmarks.counting import PRECISIONS
 from benchmarks.texts import SAMPLE
 
@@ -119,6 +132,31 @@ def streams_command(
     if quick:
         plan = streams.Plan(clients=20, others=8, stalled=5, rounds=1, seconds=2.0)
     print(streams.measure(precision, plan, output))
+
+
+@app.command(name="overload")
+def overload_command(
+    precision: Precision = "auto",
+    deadline_ms: Annotated[list[int], typer.Option(help="Of every request.")] = [2_000, 60_000],  # noqa: B006
+    times: Annotated[float, typer.Option(help="How many times the maximum is offered.")] = 10.0,
+    seconds: Annotated[float, typer.Option(help="Of each load.")] = 60.0,
+    connections: int = 2_000,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Ten times the maximum: statuses, latency of the admitted, memory, and how soon all is calm again."""
+    plan = overload.Plan(deadline_ms, times, seconds, connections)
+    if quick:
+        plan = overload.Plan(deadline_ms[:1], times, 5.0, connections, closed_seconds=3.0)
+    print(overload.measure(precision, plan, output))
+
+
+@app.command(name="leavers")
+def leavers_command(
+    precision: Precision = "auto", clients: int = 1000, rounds: int = 3, output: Output = OUTPUT
+) -> None:
+    """Clients who leave before they are answered: rows, memory and files that are left of them."""
+    print(leavers.measure(precision, clients, rounds, output))
 
 
 @app.command(name="company")

@@ -19,10 +19,11 @@ import pytest
 
 from app.__main__ import main
 from app.config import Settings
+from app.connection import MOST_HEADER_BYTES
 from app.errors import ConfigurationError
 from app.main import create_app
 from app.schemas import Problem
-from app.server import COLLECT_AFTER, MOST_HEADER_BYTES, Server, listen, serve
+from app.server import COLLECT_AFTER, Server, listen, serve
 from tests.api.waiting import PATIENCE, eventually
 from tests.serving import HOLD
 

@@ -1,8 +1,9 @@
 """Reads a body strictly: its type, its size while it arrives, and JSON that means one thing only."""
 
-import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from functools import cached_property
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs know only the other one
 from typing import Any
@@ -15,7 +16,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.problems import field_errors, invalid, printable
-from app.api.service import service_of
+from app.api.record import record_of
+from app.api.service import Service, service_of
 from app.api.threads import by_size
 from app.config import Settings
 from app.errors import FieldError, MalformedBodyError, TooLargeError, UnsupportedMediaTypeError
@@ -23,6 +25,7 @@ from app.schemas import Sent
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 READ_AT_ONCE = 64 * 1024  # bytes
+HUGE = 1024 * 1024  # bytes: read one at a time, for with one wide character it takes five times as much for a moment
 MOST_FIELDS = 64  # of one object: keeps a hostile body from becoming as many error messages
 
 
@@ -59,12 +62,18 @@ class StrictRoute(APIRoute):
         refuse_query(request.scope["query_string"])
         check_media_type(request)
         service = service_of(request)
-        body = await read_body(request, self.body_limit(service.settings))
-        async with service.turn:
-            await asyncio.sleep(0)
-        sent = await by_size(len(body), READ_AT_ONCE, lambda: _validated(self._model, parse_json(body)))
+        sent = await self._read(request, service)
         response: Response = await self.endpoint(sent, request, service, **request.path_params)
         return response
+
+    async def _read(self, request: Request, service: Service) -> Sent:
+        """The body as an object. Nothing of its bytes is left: the caller may wait for a long time."""
+        with service.bodies.share() as need:
+            body = await read_body(request, self.body_limit(service.settings), need, service)
+            record_of(request).received = time.perf_counter()
+            await service.next_turn()
+            async with service.huge_bodies if len(body) > HUGE else nullcontext():
+                return await by_size(len(body), READ_AT_ONCE, lambda: _validated(self._model, parse_json(body)))
 
     @cached_property
     def _model(self) -> type[Sent]:
@@ -105,8 +114,8 @@ def check_media_type(request: Request) -> None:
         raise UnsupportedMediaTypeError("compressed bodies are not accepted; send it without Content-Encoding")
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """At most `limit` bytes, whatever Content-Length says."""
+async def read_body(request: Request, limit: int, need: Callable[[int], bool], service: Service) -> bytearray:
+    """At most `limit` bytes, whatever Content-Length says, and as many as there is room for beside other bodies."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
@@ -114,6 +123,8 @@ async def read_body(request: Request, limit: int) -> bytearray:
     async for chunk in request.stream():
         if len(body) + len(chunk) > limit:
             raise _too_large(limit)
+        if not need(len(body) + len(chunk)):
+            raise service.refusal("bodies")
         body += chunk
     return body
 

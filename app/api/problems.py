@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from app.api.record import record_of
 from app.errors import (
@@ -110,7 +111,11 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 
 def instance_of(request: Request) -> str:
-    return quote(request.scope["path"], errors="replace")
+    return instance_at(request.scope)
+
+
+def instance_at(scope: Scope) -> str:
+    return quote(scope["path"], errors="replace")
 
 
 def printable(name: str) -> str:

@@ -24,6 +24,7 @@ class Record:
 
     request_id: str
     started: float = field(default_factory=time.perf_counter)
+    received: float = field(default_factory=time.perf_counter)  # the whole body; deadlines count from here
     trace_id: str | None = None
     parent_id: str | None = None
     span_id: str | None = None
@@ -41,6 +42,11 @@ class Record:
         self.texts, self.characters = texts, characters
         if self.allowance is not None:
             await self.allowance.take(requests=texts - 1, characters=characters)  # one was taken on arrival
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the request was received."""
+        return time.perf_counter() - self.received
 
     def answer(self, timings: Iterable[Timing]) -> None:
         """The engine is done. Of several texts, the one that took longest tells where the time went."""

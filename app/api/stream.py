@@ -31,7 +31,7 @@ async def stream(request: Request, engine: Engine, work: SummaryRequest) -> "Eve
     await record_of(request).ask(1, len(work.text))
     feed = Feed()
     streamed = replace(work, on_token=feed.tell)
-    future, pieces = await by_size(len(work.text), TOKENIZED_AT_ONCE, lambda: engine.stream(streamed))
+    future, pieces = await by_size(len(work.text), TOKENIZED_AT_ONCE, lambda: engine.stream(streamed, record.waited))
     future.add_done_callback(feed.end)
     return EventStream(request, feed, future, pieces, work.timeout)
 

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from app.api.record import record_of
+from app.api.record import Record, record_of
+from app.api.threads import by_size
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest
 from app.errors import DeadlineExceededError
@@ -32,10 +32,10 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
     Nobody waits for an engine that hangs: what is not there soon after the deadline has missed it.
     """
     timeout = max((each.timeout for each in work), default=0.0)
-    end = time.monotonic() + timeout + MARGIN_SECONDS
     record = record_of(request)
+    end = time.monotonic() + timeout - record.waited + MARGIN_SECONDS
     await record.ask(len(work), sum(len(each.text) for each in work))
-    futures = await _submit(engine, work)
+    futures = await _submit(engine, work, record)
     loop = asyncio.get_running_loop()
     over = loop.create_future()  # all are answered, the caller has left, or it is too late
 
@@ -60,11 +60,10 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
         _cancel(futures)
 
 
-async def _submit(engine: Engine, work: Sequence[SummaryRequest]) -> list[Future[Summary]]:
+async def _submit(engine: Engine, work: Sequence[SummaryRequest], record: Record) -> list[Future[Summary]]:
     """Tokenizing a long text would block the event loop."""
-    if sum(len(each.text) + len(each.given or "") for each in work) > TOKENIZED_AT_ONCE:
-        return await run_in_threadpool(engine.submit, work)
-    return engine.submit(work)
+    size = sum(len(each.text) + len(each.given or "") for each in work)
+    return await by_size(size, TOKENIZED_AT_ONCE, lambda: engine.submit(work, record.waited))
 
 
 def _when_all_are_done(futures: Sequence[Future[Summary]], tell: Callable[[], object]) -> None:

@@ -84,20 +84,23 @@ class Engine:
     def __exit__(self, *_exception: object) -> None:
         self.drain(grace=0.0)
 
-    def submit(self, requests: Sequence[SummaryRequest]) -> list[Future[Summary]]:
+    def submit(self, requests: Sequence[SummaryRequest], waited: float = 0.0) -> list[Future[Summary]]:
         """Tokenize and admit all of these texts, or none: OverloadedError and those below it, TooLargeError.
 
         A text that is wrong on its own does not raise: its future holds the RequestError. Cancelling a future frees its
         rows within one step. Tokenizing takes time: call from a thread.
+        waited: seconds of their time that are over already.
         """
-        return [entry.future if isinstance(entry, Ticket) else _failed(entry) for entry in self._admit(requests)]
+        return [
+            entry.future if isinstance(entry, Ticket) else _failed(entry) for entry in self._admit(requests, waited)
+        ]
 
-    def stream(self, request: SummaryRequest) -> tuple[Future[Summary], Pieces]:
+    def stream(self, request: SummaryRequest, waited: float = 0.0) -> tuple[Future[Summary], Pieces]:
         """As `submit` for one text whose `on_token` is set, but whatever is wrong with it is raised.
 
         The pieces make text of what `on_token` is told, perhaps already before this returns.
         """
-        (entry,) = self._admit([request])
+        (entry,) = self._admit([request], waited)
         if isinstance(entry, RequestError):
             raise entry
         return entry.future, Pieces(self._model, entry.plan)
@@ -113,11 +116,11 @@ class Engine:
         """Whole seconds, at least one, computed from the measured queue."""
         return self._worker.retry_after()
 
-    def _admit(self, requests: Sequence[SummaryRequest]) -> list[Ticket | RequestError]:
-        submitted = self._clock()
+    def _admit(self, requests: Sequence[SummaryRequest], waited: float) -> list[Ticket | RequestError]:
+        submitted = self._clock() - waited
         try:
             if requests:
-                self._worker.check_room(len(requests), min(request.timeout for request in requests))
+                self._worker.check_room(len(requests), min(request.timeout for request in requests) - waited)
             planned = [self._plan(request, submitted) for request in requests]
             self._worker.admit([ticket for ticket in planned if isinstance(ticket, Ticket)])
         except (OverloadedError, TooLargeError) as error:

@@ -21,6 +21,7 @@ from app.models.base import DecodingOptions, Tokens
 from app.search import Found
 
 AROUND = 64  # tokens: a number that goes on beyond the edge of a part is read to its end, unless it is longer
+BYTES_PER_WEIGHT = 4
 BYTES_PER_TOKEN = 160  # its id, its span and its places in tuples, as measured
 
 
@@ -44,9 +45,17 @@ class Plan:
         return len(self.source.ids) + self.left_out
 
     @property
+    def attention_bytes(self) -> int:
+        """Most memory that the weights of its answer may hold."""
+        if not self.request.attention:
+            return 0
+        longest = len(self.given.ids) if self.given else self.request.options.max_length
+        return BYTES_PER_WEIGHT * len(self.parts) * longest * self.parts[-1].stop
+
+    @property
     def bytes(self) -> int:
-        """Memory that it holds, about."""
-        return sys.getsizeof(self.request.text) + BYTES_PER_TOKEN * len(self.source.ids)
+        """Memory that it holds, about, until it is answered."""
+        return sys.getsizeof(self.request.text) + BYTES_PER_TOKEN * len(self.source.ids) + self.attention_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,11 @@ The rules, all of them:
 
 - The queue is bounded in everything that waiting work costs: texts, source tokens, decoder rows and bytes. Several are
   admitted together or not at all. Live ones are not counted.
-- What cannot be ready in time is refused on arrival: where others wait, and their work and then its own take longer, by
-  the costs measured so far (`costs`), than its deadline leaves. Whoever could have been ready when it came is let go as
-  soon as its own work alone takes longer than its deadline leaves: begun that late, it would only be given up halfway.
+- What cannot be ready in time is refused on arrival: where others wait, and `CAUTION` times as long as their work and
+  then its own take, by the costs measured so far (`costs`), is more than its deadline leaves. Costs are means, and rise
+  when the load does: where everybody were admitted who could just be ready, half of them would not be. Whoever could
+  have been ready when it came is let go as soon as its own work alone takes longer than its deadline leaves: begun that
+  late, it would only be given up halfway.
 - First come, first served, within bounds. The job that has waited longest goes first, and with it those of like length
   among the next `LOOK_AHEAD`, so that little padding is encoded. A job that needs more rows than are free lets others
   pass. Whoever was overtaken `LOOK_AHEAD` times is overtaken no more: rows that come free are kept for it. So nobody
@@ -42,6 +44,7 @@ PASS_JOBS = 8
 FEWEST_JOIN = 8
 PATIENCE = 4  # steps
 CROWDED = 2
+CAUTION = 2
 
 
 class Schedulable(Costly, Protocol):
@@ -219,9 +222,9 @@ class Scheduler(Generic[JobT]):
 
     def _check_time(self, seconds: float, left: float) -> None:
         needed = self.expected_wait + seconds
-        if self._queue and needed > left > 0:
-            detail = f"This would be ready in about {needed:.1f} s, and is wanted in {left:.1f} s."
-            raise TooLateError(detail, _whole(needed - left))
+        if self._queue and CAUTION * needed > left > 0:
+            detail = f"This would be ready in {needed:.1f} to {CAUTION * needed:.1f} s, and is wanted in {left:.1f} s."
+            raise TooLateError(detail, _whole(CAUTION * needed - left))
 
     # Turns
 

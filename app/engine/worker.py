@@ -23,12 +23,13 @@ import torch
 from app.engine.assembly import assemble
 from app.engine.batch import Order, Report, Sources
 from app.engine.costs import Load
+from app.engine.held import Held
 from app.engine.job import Decoded, Job, Task, Ticket
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane
 from app.engine.observer import EngineObserver
 from app.engine.request import WrittenToken
 from app.engine.scheduler import Scheduler, Turn, is_gone, never
-from app.errors import DeadlineExceededError, DrainingError, ModelFailedError, RequestError
+from app.errors import DeadlineExceededError, DrainingError, ModelFailedError, OverloadedError, RequestError
 from app.models.base import Seq2SeqModel
 from app.search import Written
 
@@ -59,6 +60,8 @@ class Worker:
         self._observer = observer
         self._clock = clock
         self._open_lane = open_lane
+        self._held = Held()
+        self._most_held = limits.bytes
         self._scheduler: Scheduler[Job] = Scheduler(max_rows, limits, lanes=threads, calm_rows=model.calm_rows)
         lock = threading.RLock()  # guards everything below, and the scheduler
         self._work = [threading.Condition(lock) for _ in range(threads)]  # there is some for this lane; or time to stop
@@ -106,6 +109,7 @@ class Worker:
             was_idle = self._idle
             try:
                 self.check_accepting()
+                self._check_held(tickets)
                 self._scheduler.admit(jobs, now)
             except RequestError:
                 for ticket in tickets:
@@ -179,6 +183,13 @@ class Worker:
                 thread.join(max(0.0, end - time.monotonic()))
 
     # Refusing
+
+    def _check_held(self, tickets: Sequence[Ticket]) -> None:
+        """Raise where attention that is not written out yet leaves no room for that of these tickets."""
+        wanted, held = sum(ticket.plan.attention_bytes for ticket in tickets), self._held.bytes
+        if wanted and held and held + wanted > self._most_held:
+            detail = f"Attention that is not written yet holds {held} bytes of at most {self._most_held:.0f}."
+            raise OverloadedError(detail, self._scheduler.retry_after())
 
     @property
     def _alive(self) -> bool:
@@ -342,6 +353,8 @@ class Worker:
             _log("a summary could not be put together", error)
             ticket.fail(ModelFailedError("The model's summary of this text cannot be read."))
         else:
+            if summary.attention:
+                self._held.count(summary.attention.weights)
             ticket.answer(summary)
 
     def _expire(self, jobs: Sequence[Job], admitted: bool) -> None:

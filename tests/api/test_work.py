@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,7 +20,6 @@ from tests.api.waiting import Rounds, eventually
 from tests.fakes import FakeModel
 
 Futures = list[Future[Summary]]
-Submit = Callable[[Engine, Sequence[SummaryRequest]], Futures]
 TEXTS = {"/summarize": 1, "/summarize/batch": 2, "/attention": 1}
 BODIES: dict[str, dict[str, Any]] = {
     "/summarize": {"text": "alpha bravo"},
@@ -64,9 +63,11 @@ def test_of_those_that_come_at_once_one_is_begun_each_time_the_loop_goes_round(
     begun: list[int] = []
     rounds = Rounds()
 
-    def submit(engine: Engine, texts: Sequence[SummaryRequest], submit: Submit = Engine.submit) -> Futures:
+    submit = Engine.submit
+
+    def submit_and_tell(engine: Engine, texts: Sequence[SummaryRequest], waited: float) -> Futures:
         begun.append(rounds.count)
-        return submit(engine, texts)
+        return submit(engine, texts, waited)
 
     async def come_at_once() -> None:
         async with app.router.lifespan_context(app):
@@ -74,7 +75,7 @@ def test_of_those_that_come_at_once_one_is_begun_each_time_the_loop_goes_round(
             await asyncio.gather(*(_exchange(app, path, asyncio.Event(), []) for _ in range(4)))
             going.cancel()
 
-    monkeypatch.setattr(Engine, "submit", submit)
+    monkeypatch.setattr(Engine, "submit", submit_and_tell)
     asyncio.run(come_at_once())
     assert len(set(begun)) == 4
 

@@ -6,7 +6,7 @@ import shutil
 import statistics
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -34,6 +34,8 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
                 writer.write(answers[(len(bodies) - 1) % len(answers)])
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def main() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -25,8 +25,9 @@ from app.models.base import Span, Tokens
 
 PAD, START, END = 0, 1, 2
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
-MOST_WORDS = 65_536  # whose tokens are remembered, about: 16 MB of real texts, some 90 of the worst
+MOST_WORDS = 65_536  # whose tokens are remembered, about: 16 MB of real texts, some 40 of the worst
 LONGEST_WORD = 32  # characters of a word that is remembered
+MOST_TOKENS = 8  # of a word that is remembered: nearly all real words have fewer
 
 _WORD = re.compile(r"\S+")
 # Typographic variants of one sign, one character for one, so that offsets are untouched.
@@ -187,7 +188,7 @@ class Tokenizer:
         cut = dict(zip(new, self._cut(new), strict=True)) if new else {}
         if len(known) >= MOST_WORDS:
             self._known = {}
-        self._known.update((word, ids) for word, ids in cut.items() if len(word) <= LONGEST_WORD)
+        self._known.update((word, ids) for word, ids in cut.items() if _worth_knowing(word, ids))
         return chain.from_iterable(known.get(word) or cut[word] for word in words)
 
     def _cut(self, words: Sequence[str]) -> list[tuple[int, ...]]:
@@ -238,6 +239,10 @@ class Tokenizer:
             last = position_of[byte - 1] if byte > first else start
             ends_inside = byte < len(data) and data[byte] & 0xC0 == 0x80 and position_of[byte] == last
             yield start, last + 1 if ends_inside else position_of[byte]
+
+
+def _worth_knowing(word: str, ids: tuple[int, ...]) -> bool:
+    return len(word) <= LONGEST_WORD and len(ids) <= MOST_TOKENS
 
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.models.base import Span
 from app.models.lstm import tokenizer as module
-from app.models.lstm.tokenizer import END, LONGEST_WORD, PAD, START, LazySpans, Tokenizer, normalize
+from app.models.lstm.tokenizer import END, LONGEST_WORD, MOST_TOKENS, PAD, START, LazySpans, Tokenizer, normalize
 from tests.texts import CORPUS, texts, trained_tokenizer
 
 LANGUAGES = st.sampled_from(["en", "zh"])
@@ -116,10 +116,19 @@ def test_ids_of_words_that_are_remembered_are_those_of_the_whole_text(text: str,
 
 def test_not_too_many_words_are_remembered_and_no_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_WORDS", 3)
+    monkeypatch.setattr(module, "MOST_TOKENS", LONGEST_WORD + 1)
     tokenizer = Tokenizer.train(CORPUS, 320)
     for text in ("one two", "two three four", "b" * LONGEST_WORD, "b" * (LONGEST_WORD + 1), "five"):
         assert list(tokenizer.encode(text).ids) == tokenizer.ids([text])[0]
     assert set(tokenizer._known) == {"b" * LONGEST_WORD, "five"}
+
+
+def test_a_word_of_many_tokens_is_not_remembered() -> None:
+    tokenizer = Tokenizer.train(CORPUS, 320)
+    few, many = "☃" * (MOST_TOKENS // 3), "☃" * MOST_TOKENS  # three bytes each
+    for word in (few, many):
+        assert list(tokenizer.encode(word).ids) == tokenizer.ids([word])[0]
+    assert set(tokenizer._known) == {few}
 
 
 def test_spans_are_found_when_one_is_asked_for_and_a_part_of_them_keeps_no_more() -> None:
