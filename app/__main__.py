@@ -5,10 +5,11 @@ import sys
 from app.config import let_waiting_threads_sleep, load_settings
 from app.engine import forks
 from app.errors import ConfigurationError
-from app.logs import configure_logs
+from app.logs import configure_logs, open_standard_files
 
 
 def main(**chosen: str) -> int:
+    open_standard_files()
     try:
         settings = load_settings(**chosen)
     except ConfigurationError as error:
