@@ -46,6 +46,7 @@ NOTHING = Report()
 STALLED_SECONDS = 120.0  # no encoder pass or step takes this long: the worker hangs
 STOPPING_SECONDS = 5.0  # how long a stop waits for the step that is running
 REST_SECONDS = 0.001  # of a lane that leaves what waits to another one
+AWAY_SECONDS = 5.0  # hardly any lane takes this long to open: another one runs its texts
 WATCH_SECONDS = 0.25  # between two looks at a lane that rests
 PAUSES_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0)  # before a lane is opened that could not be, or died with nothing to do
 ATTEMPTS = 3  # to open a lane; when all have failed in all lanes, nobody is kept waiting any longer
@@ -81,6 +82,7 @@ class Worker:
         self._grace_end = -float("inf")
         self._beats = [clock()] * threads
         self._idle_deaths = [0] * threads  # in a row, of each lane
+        self._away_since = [math.inf] * threads  # where a lane is away
         self._unopened: set[int] = set()  # lanes that could not be opened again and again
 
     @property
@@ -271,9 +273,7 @@ class Worker:
             self._set_away(True, number)
             if hopeless:
                 self._unopened.add(number)
-            other = self._scheduler.hand_over(number)
-            if other is not None:
-                self._work[other].notify()
+            self._hand_over(number)
             left = self._scheduler.unfinished() if self._broken else []
         for job in left:
             job.ticket.fail(_broken())
@@ -301,6 +301,13 @@ class Worker:
     def _set_away(self, away: bool, lane: int) -> None:
         with self._changed:
             self._scheduler.set_away(away, lane)
+            self._away_since[lane] = self._clock() if away else math.inf
+
+    def _hand_over(self, lane: int) -> None:
+        """What was live in a lane that died is not to wait for the next one any longer."""
+        other = self._scheduler.hand_over(lane)
+        if other is not None:
+            self._work[other].notify()
 
     def _next_order(self, lane: int, report: Report) -> Order | None:
         """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
@@ -311,6 +318,9 @@ class Worker:
             with self._changed:
                 self._scheduler.turned(turn, self._clock(), lane)
                 while not self._stopping:
+                    for other, since in enumerate(self._away_since):
+                        if self._clock() - since > AWAY_SECONDS:
+                            self._hand_over(other)
                     if not self._scheduler.has_work(lane):
                         if not self._rest(lane):
                             return Order()

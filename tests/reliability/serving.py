@@ -56,6 +56,7 @@ def main() -> int:
     if IMPATIENT in os.environ:
         process.SILENT_SECONDS = 0.2
         process.STALLED_SECONDS = 2.0
+        process.START_SECONDS = 20.0
     if WITHOUT_TMP in os.environ:
         tempfile.tempdir = "/nowhere"
     return service.main()
