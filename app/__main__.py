@@ -6,10 +6,11 @@ from app.config import let_waiting_threads_sleep, load_settings
 from app.engine import forks
 from app.errors import ConfigurationError
 from app.keys import open_keys
-from app.logs import configure_logs
+from app.logs import configure_logs, open_standard_files
 
 
 def main(**chosen: str) -> int:
+    open_standard_files()
     try:
         settings = load_settings(**chosen)
         open_keys(settings.api_keys, settings.api_keys_file)

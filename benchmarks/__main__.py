@@ -13,6 +13,7 @@ from benchmarks import (
     company,
     comparison,
     connections,
+    faults,
     leavers,
     open_loop,
     overload,
@@ -114,6 +115,19 @@ def connections_command(
 ) -> None:
     """A thousand clients for ten minutes: errors, memory, lag of the event loop."""
     print(connections.measure(precision, clients, minutes, output))
+
+
+@app.command(name="faults")
+def faults_command(
+    precision: Precision = "auto",
+    count: Annotated[int, typer.Option("--faults", help="How many processes are killed or stopped, in turn.")] = 100,
+    clients: int = 16,
+    texts: int = 200,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Processes that are killed and stopped under load: failed requests, changed summaries, time to recover."""
+    print(faults.measure(precision, len(faults.FAULTS) if quick else count, clients, texts, output))
 
 
 @app.command(name="streams")

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from app.engine.job import Decoded, Task
 from app.engine.scheduler import passes
 from app.engine.trail import AttentionTrail, keep, top_sources
@@ -17,6 +19,7 @@ from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
 from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
 
+OUT_OF_MEMORY = torch.OutOfMemoryError, MemoryError
 Sources = tuple[tuple[int, float], ...]  # source token, weight; largest first
 # What the task of this number came to: its outcome, or None when the model failed on this task alone.
 Outcome = tuple[int, Decoded | None]
@@ -163,14 +166,19 @@ class RunningBatch:
         self.report.encodings.append((sum(lengths), self._model.positions(lengths), seconds))
 
     def _encode(self, tasks: Sequence[Task]) -> dict[int, Memory]:
-        """The memories of all that can be encoded: together, or each on its own when the pass fails."""
+        """The memories of all that can be encoded: together, or each on its own when the pass fails.
+
+        Where there is no memory even for one that is no fault of its text: that is raised.
+        """
         try:
             memories = self._model.encode([task.source for task in tasks], [task.given or () for task in tasks])
             return {task.number: memory for task, memory in zip(tasks, memories, strict=True)}
-        except Exception:
+        except Exception as error:
+            if len(tasks) == 1 and isinstance(error, OUT_OF_MEMORY):
+                raise
             if len(tasks) == 1:
                 return {}
-            return {number: memory for one in tasks for number, memory in self._encode([one]).items()}
+        return {number: memory for one in tasks for number, memory in self._encode([one]).items()}
 
     def _advance(self, live: Sequence[tuple[_Running, slice]], output: StepOutput, asks: Sequence[Ask]) -> None:
         """Hand every search the answers for its own rows, and move rows to where their hypotheses went."""

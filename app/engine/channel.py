@@ -33,15 +33,21 @@ class Channel:
         size = len(self._buffer)
         return size >= _HEADER.size and size >= _HEADER.size + _HEADER.unpack_from(self._buffer)[0]
 
-    def send(self, message: object) -> None:
-        """Raises OSError or EOFError when nobody is at the other end any more."""
+    def send(self, message: object, timeout: float | None = None) -> None:
+        """Waits for room, for each piece of it so many seconds at most.
+
+        Raises TimeoutError, and OSError or EOFError when nobody is at the other end any more.
+        """
         content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
         rest = memoryview(_HEADER.pack(len(content)) + content)
         while rest:
             try:
                 rest = rest[self._socket.send(rest) :]
             except BlockingIOError:
-                if self._wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+                found = self._wait(select.POLLIN | select.POLLOUT, timeout)
+                if not found:
+                    raise TimeoutError("nothing was read") from None
+                if found & select.POLLIN:
                     self._read()
 
     def receive(self, timeout: float | None = None) -> Any:

@@ -6,13 +6,19 @@ A lane is handed orders and answers with reports. Whoever waits for a report can
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from app.engine.batch import Order, Report, RunningBatch
+import torch
+
+from app.engine.batch import OUT_OF_MEMORY, Order, Report, RunningBatch
 from app.models.base import Seq2SeqModel
 from app.numerals import Numerals
 
 
 class LaneDiedError(Exception):
     """What ran the batch is gone, and all that was live in it."""
+
+
+class LaneUnavailableError(Exception):
+    """There can be no lane, for the reason given."""
 
 
 class LaneFailedError(Exception):
@@ -23,18 +29,30 @@ class LaneFailedError(Exception):
         self.kind, self.frames = kind, frames
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether fewer rows might have done."""
+    if isinstance(error, LaneFailedError):
+        return error.kind in {kind.__name__ for kind in OUT_OF_MEMORY}
+    return isinstance(error, OUT_OF_MEMORY)
+
+
 class Lane(ABC):
     """Owned by one thread of the worker; only `nudge` may be called from others, and `post` while that one rests."""
 
     posts = False  # whether it can begin by itself
 
     @abstractmethod
-    def advance(self, order: Order) -> Report:
+    def advance(self, order: Order) -> Report | None:
         """Take the order, and wait until there is something to tell: at the latest a few steps later.
 
-        Only while tasks are live, or with an order. Raises LaneDiedError; any other exception is the model's, and then
-        nothing that was live goes on until `reset`.
+        Only while tasks are live, or with an order. None from a lane that is silent for so long that something may be
+        the matter with it: ask again. Raises LaneDiedError; any other exception is the model's, and then nothing that
+        was live goes on until `reset`.
         """
+
+    def check(self) -> Report | None:
+        """The same while nothing is live: whether it is still there."""
+        return Report()  # as whoever runs in the thread that asks
 
     def post(self, order: Order) -> None:
         """Take the order, and do not wait. Where that fails, the next `advance` raises."""
@@ -58,17 +76,21 @@ class ThreadLane(Lane):
 
     def __init__(self, open_batch: Callable[[], RunningBatch]) -> None:
         self._open = open_batch
-        self._batch = open_batch()
+        self._batch: RunningBatch | None = open_batch()
 
     def advance(self, order: Order) -> Report:
+        assert self._batch is not None
         self._batch.advance(order)
         return self._batch.take_report()
 
     def reset(self) -> None:
+        self._batch = None  # its memory is needed for the next
+        torch.cuda.empty_cache()
         self._batch = self._open()
 
     def close(self) -> None:
-        self._batch.clear()
+        if self._batch is not None:
+            self._batch.clear()
 
 
 OpenLane = Callable[[int], Lane]  # with so many rows

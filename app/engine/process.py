@@ -24,7 +24,7 @@ import torch
 from app.engine import forks
 from app.engine.batch import Order, Report, RunningBatch
 from app.engine.channel import Channel
-from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane, threads_of
+from app.engine.lane import Lane, LaneDiedError, LaneFailedError, LaneUnavailableError, OpenLane, threads_of
 from app.engine.settling import settle
 from app.models.base import Seq2SeqModel
 from app.numerals import Numerals
@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.02
 START_SECONDS = 120.0
-STALLED_SECONDS = 30.0  # no encoder pass or step takes this long: the process hangs
+SILENT_SECONDS = 5.0  # hardly any encoder pass or step takes this long
+STALLED_SECONDS = 30.0  # none takes this long: the process hangs
 STOP_SECONDS = 2.0
-PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # before a process that cannot be started is tried again
 
 OpenBatch = Callable[[], RunningBatch]
 LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's function, or a partial of one
@@ -44,6 +44,13 @@ LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's fun
 @dataclass(frozen=True, slots=True)
 class _Ready:
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Unloadable:
+    """Why there is no lane. No text has come to the process yet: its words may be told."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,46 +63,39 @@ class _Failure:
 
 
 class ProcessLanes:
-    """Opens lanes in processes. Those of the start run in threads where that cannot be."""
+    """Opens lanes in processes; in threads, and for good, where that was not possible at the start."""
 
     def __init__(self, load: LoadModel, model: Seq2SeqModel, rows: int) -> None:
         """model: what `load` loads, and where it comes from."""
         self._start = partial(ProcessLane, load, model.info.digest, rows)
-        self._rows = rows
         self._in_thread: OpenLane = threads_of(model, time.monotonic)
         self._prepared: deque[Lane] = deque()
+        self._possible = True
 
     def prepare(self, count: int) -> None:
         """Open so many beforehand, side by side."""
         started: list[ProcessLane] = []
         try:
-            started += [self._start() for _ in range(count)]
+            started.extend(self._start() for _ in range(count))  # one by one: those that began are known
             for lane in started:
                 lane.wait_until_ready()
         except Exception as error:  # of the system, of the model, or of what has to travel to a process
-            logger.error("the model runs in threads, for it has no processes of its own: %s", type(error).__name__)
+            logger.error("the model runs in threads, for it can have no processes of its own: %s", reason_of(error))
             for lane in started:
                 lane.close()
-            self._prepared.extend(self._in_thread(self._rows) for _ in range(count))
+            self._possible = False
         else:
             self._prepared.extend(started)
 
-    def __call__(self, _rows: int) -> Lane:
+    def __call__(self, rows: int) -> Lane:
         """Instead of one that died there is no thread: who killed it would kill the service.
 
-        Raises whatever is the matter when it goes on.
+        Raises LaneUnavailableError, or what the system has against another process.
         """
+        if not self._possible:
+            return self._in_thread(rows)
         with suppress(IndexError):
             return self._prepared.popleft()
-        for pause in PAUSES_SECONDS:
-            try:
-                return self._opened()
-            except Exception as error:
-                logger.error("a lane's process cannot be replaced yet: %s", type(error).__name__)
-                time.sleep(pause)
-        return self._opened()
-
-    def _opened(self) -> Lane:
         lane = self._start()
         try:
             lane.wait_until_ready()
@@ -110,15 +110,13 @@ class ProcessLane(Lane):
 
     posts = True
 
-    def __init__(self, load: LoadModel, digest: str, capacity: int, patience: float = STALLED_SECONDS) -> None:
-        """Starts the process, and does not wait for it.
-
-        digest: of the checkpoint that it must find. patience: seconds without a word, after which it hangs.
-        """
-        self._digest, self._patience = digest, patience
+    def __init__(self, load: LoadModel, digest: str, capacity: int) -> None:
+        """Starts the process, and does not wait for it. digest: of the checkpoint that it must find."""
+        self._digest = digest
         self._failures = 0
         self._lost: Exception | None = None  # why an order was not sent
-        self._nudged = False  # since the last report
+        self._nudged = self._checked = False  # since the last report
+        self._silence = 0.0  # seconds waited in vain for the next one
         ours, theirs = socket.socketpair()
         self._nudge, nudged = socket.socketpair()
         self._nudge.setblocking(False)
@@ -139,26 +137,39 @@ class ProcessLane(Lane):
         atexit.register(self._end)
 
     def wait_until_ready(self) -> None:
-        """Raises LaneFailedError where the model cannot be loaded there, LaneDiedError where not even that is told."""
-        ready = self._receive(START_SECONDS)
-        if not isinstance(ready, _Ready) or ready.digest != self._digest:
-            raise LaneFailedError("CheckpointError", "the checkpoint has changed\n")
+        """Raises LaneUnavailableError."""
+        try:
+            ready = self._channel.receive(START_SECONDS)
+        except TimeoutError as error:
+            raise LaneUnavailableError(f"its process has not begun within {START_SECONDS:g} s") from error
+        except (OSError, EOFError) as error:
+            raise LaneUnavailableError("its process died at once") from error
+        if isinstance(ready, _Unloadable):
+            raise LaneUnavailableError(ready.reason)
+        if ready.digest != self._digest:
+            raise LaneUnavailableError("the checkpoint in the model store has changed")
 
     def post(self, order: Order) -> None:
         try:
-            self._channel.send((self._failures, order))
+            self._channel.send((self._failures, order), SILENT_SECONDS)
         except Exception as error:  # whoever did not get this order cannot go on
             self._lost = error
 
-    def advance(self, order: Order) -> Report:
+    def advance(self, order: Order) -> Report | None:
         if order:
             self.post(order)
         if self._lost:
-            raise LaneDiedError from self._lost
-        report = self._receive(self._patience)
-        assert isinstance(report, Report)
-        self._nudged = False
+            raise LaneDiedError("its process does not take orders") from self._lost
+        report = self._receive()
+        if report is not None:
+            self._nudged = self._checked = False
         return report
+
+    def check(self) -> Report | None:
+        if not self._checked:
+            self._checked = True
+            self.post(Order())  # which is answered at once
+        return self.advance(Order())
 
     def reset(self) -> None:
         """It has begun anew by itself."""
@@ -176,22 +187,38 @@ class ProcessLane(Lane):
         self._end()
         self._channel.close()
         self._nudge.close()
-        self._process.join()
-        self._process.close()
+        self._process.join(STOP_SECONDS)
+        if self._process.exitcode:
+            logger.warning("process %d of a lane ended with status %d", self.pid, self._process.exitcode)
+        with suppress(ChildProcessError):  # unless the process that it was forked from has died, and it became our own
+            os.waitpid(self.pid, os.WNOHANG)
+        with suppress(ValueError):  # nobody tells how it ended
+            self._process.close()
 
     def _end(self) -> None:
         """Whoever does not hang up is there still: so the number is still its own."""
         if not self._channel.hang_up(STOP_SECONDS):
             os.kill(self.pid, signal.SIGKILL)
 
-    def _receive(self, patience: float) -> object:
+    def _receive(self) -> Report | None:
+        seconds = min(SILENT_SECONDS, STALLED_SECONDS)
         try:
-            message = self._channel.receive(patience)
-        except Exception as error:  # it is dead, hangs, or says what cannot be understood
-            raise LaneDiedError from error
+            message = self._channel.receive(seconds)
+        except TimeoutError as error:
+            self._silence += seconds
+            if self._silence < STALLED_SECONDS:
+                return None
+            os.kill(self.pid, signal.SIGKILL)  # it has not hung up: so the number is still its own
+            raise LaneDiedError(f"its process hangs, silent for {self._silence:g} s") from error
+        except (OSError, EOFError) as error:
+            raise LaneDiedError("its process is dead") from error
+        except Exception as error:
+            raise LaneDiedError("what its process says cannot be understood") from error
+        self._silence = 0.0
         if isinstance(message, _Failure):
             self._failures = message.number
             raise LaneFailedError(message.kind, message.frames)
+        assert isinstance(message, Report)
         return message
 
 
@@ -214,7 +241,7 @@ def _serve(load: LoadModel, capacity: int, channel: Channel, nudges: socket.sock
         model = load()
         process = _Process(model, capacity, channel, nudges)
     except Exception as error:
-        channel.send(_Failure(0, type(error).__name__, _frames(error)))
+        channel.send(_Unloadable(reason_of(error)))
         return
     settle()
     channel.send(_Ready(model.info.digest))
@@ -271,3 +298,8 @@ class _Process:
 
 def _frames(error: Exception) -> str:
     return "".join(traceback.format_tb(error.__traceback__))
+
+
+def reason_of(error: Exception) -> str:
+    """One line. Only of errors from before any text has come: their words may quote what they are about."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

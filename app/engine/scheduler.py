@@ -25,7 +25,11 @@ The rules, all of them:
 - Rows are shared out evenly among lanes, one for each thread that runs the model. A job joins a lane that has no more
   rows in use than any other that takes jobs, when that lane next asks, and stays there.
 - Jobs that were live while something broke are suspects. They were admitted once, so no bound applies to them: they run
-  again at once in their lane, one group after the other, and nobody else joins it until all are done.
+  again at once in their lane, one group after the other, and nobody else joins it until all are done. From a lane that
+  cannot be had again they go to another one, which takes them when those that are live in it have left.
+- Where the device's memory ran out, a lane takes half as many rows as it had in use, at least one job. Every
+  `MEMORY_SECONDS` after that it may take an eighth of all its rows more, until it has them all or memory runs out
+  again. A job for which there is no memory even when it is alone fails, and the lane has all its rows again.
 """
 
 import math
@@ -45,6 +49,7 @@ FEWEST_JOIN = 8
 PATIENCE = 4  # steps
 CROWDED = 2
 CAUTION = 2
+MEMORY_SECONDS = 30.0
 
 
 class Schedulable(Costly, Protocol):
@@ -89,7 +94,8 @@ class _Lane(Generic[JobT]):
     """The rows of one thread, and who is in them. It works in turns: some join, then all live rows take steps."""
 
     def __init__(self, rows: range) -> None:
-        self.rows = len(rows)
+        self.rows = self.budget = len(rows)
+        self.budget_since = 0.0
         self.free = list(rows)  # in order, the lowest first
         self.live: dict[int, _Live[JobT]] = {}  # by the job's identity
         self.suspects: deque[list[JobT]] = deque()
@@ -104,6 +110,11 @@ class _Lane(Generic[JobT]):
     @property
     def used(self) -> int:
         return self.rows - len(self.free)
+
+    @property
+    def spare(self) -> int:
+        """Rows that may be taken."""
+        return max(0, self.budget - self.used)
 
     @property
     def jobs(self) -> list[JobT]:
@@ -123,11 +134,31 @@ class _Lane(Generic[JobT]):
         self.live[id(job)] = _Live(job, rows, self.step)
         return job, rows
 
+    def next_suspects(self) -> list[JobT]:
+        """As many of a group as its rows allow, but one in any case."""
+        group = self.suspects.popleft()
+        count, rows = 1, group[0].rows
+        while count < len(group) and rows + group[count].rows <= self.budget:
+            rows += group[count].rows
+            count += 1
+        if group[count:]:
+            self.suspects.appendleft(group[count:])
+        return group[:count]
+
     def leave(self, job: JobT) -> int:
         """The number of steps that it took part in, the one that is not told of yet included."""
         live = self.live.pop(id(job))
         self.free = sorted(self.free + live.rows)
         return self.step - live.step + 1
+
+    def halve(self, now: float) -> int:
+        self.budget = self.rows if len(self.live) == 1 else max(1, self.used // 2)
+        self.budget_since = now
+        return self.budget
+
+    def grow(self, now: float) -> None:
+        if self.budget < self.rows and now - self.budget_since >= MEMORY_SECONDS:
+            self.budget, self.budget_since = min(self.rows, self.budget + max(1, self.rows // 8)), now
 
 
 def never(_job: object) -> bool:
@@ -239,6 +270,7 @@ class Scheduler(Generic[JobT]):
     def turned(self, turn: Turn, now: float, lane: int = 0) -> None:
         """A turn of a lane is over: what costs are measured by."""
         own = self._lanes[lane]
+        own.grow(now)
         own.step += turn.steps
         own.waited += turn.steps if own.holding_back else 0
         full = bool(self._queue)
@@ -253,6 +285,24 @@ class Scheduler(Generic[JobT]):
         """A lane that is away takes nobody, and no other one holds back for its sake."""
         self._lanes[lane].away = away
 
+    def is_away(self, lane: int = 0) -> bool:
+        return self._lanes[lane].away
+
+    def hand_over(self, lane: int) -> int | None:
+        """A lane that is away does not come back soon: the lane that runs its suspects instead, if there is one."""
+        own = self._lanes[lane]
+        others = [number for number, other in enumerate(self._lanes) if not other.away]
+        if not (own.suspects and others):
+            return None
+        other = min(others, key=lambda number: self._lanes[number].used)
+        self._lanes[other].suspects += own.suspects
+        own.suspects.clear()
+        return other
+
+    def halve(self, now: float, lane: int = 0) -> int:
+        """The memory of the device was too small for what is live in this lane. The rows that it may take now."""
+        return self._lanes[lane].halve(now)
+
     def leave(self, job: JobT, lane: int = 0, *, answered: bool = False) -> None:
         """Free a live job's rows."""
         steps = self._lanes[lane].leave(job)
@@ -262,7 +312,9 @@ class Scheduler(Generic[JobT]):
     def welcomes(self, lane: int) -> bool:
         """Whether some of those who wait may join a lane that is at work."""
         own = self._lanes[lane]
-        return bool(self._queue) and not own.closed and own.used < self._bound and not self._holds_back(own)
+        if not self._queue or own.closed or not own.spare:
+            return False
+        return own.used < self._bound and not self._holds_back(own)
 
     @property
     def _bound(self) -> float:
@@ -285,28 +337,28 @@ class Scheduler(Generic[JobT]):
         return []
 
     def _joining(self, lane: _Lane[JobT]) -> list[JobT]:
-        if lane.suspects_live and lane.live:
+        if lane.away or (lane.live and (lane.suspects_live or lane.suspects)):
             return []
         lane.suspects_live = bool(lane.suspects)
-        return lane.suspects.popleft() if lane.suspects else self._choose(lane)
+        return lane.next_suspects() if lane.suspects else self._choose(lane)
 
     def _choose(self, lane: _Lane[JobT]) -> list[JobT]:
         """Apply the first rules and take the chosen jobs out of the queue."""
         bound = self._bound
-        if not self._queue or not lane.free or lane.used >= bound:
+        if not self._queue or not lane.spare or lane.used >= bound:
             return []
         lane.holding_back = self._holds_back(lane)
         if lane.holding_back:
             return []
         lane.waited = 0
-        window = self._queue.first(max(len(lane.free), self._look_ahead + 1))
+        window = self._queue.first(max(lane.spare, self._look_ahead + 1))
         chosen: dict[int, Waiting[JobT]] = {}
-        free, longest = len(lane.free), 0
-        most_free = max((len(other.free) for other in self._lanes if other is not lane and not other.closed), default=0)
+        free, longest = lane.spare, 0
+        most_free = max((other.spare for other in self._lanes if other is not lane and not other.closed), default=0)
         for entry in self._in_turn(window):
-            if not free or free < most_free or lane.rows - free >= bound:
+            if not free or free < most_free or lane.budget - free >= bound:
                 break
-            if entry.job.rows > free:
+            if entry.job.rows > free and (chosen or lane.live):
                 if entry.overtaken >= self._look_ahead:
                     break
                 continue
@@ -338,7 +390,7 @@ class Scheduler(Generic[JobT]):
         if 2 * lane.used <= lane.rows or lane.waited + 1 >= PATIENCE:
             return False
         first = self._queue.first(FEWEST_JOIN)
-        return len(first) < FEWEST_JOIN or len(lane.free) < sum(entry.job.rows for entry in first)
+        return len(first) < FEWEST_JOIN or lane.spare < sum(entry.job.rows for entry in first)
 
 
 def passes(jobs: Sequence[SourceT]) -> list[list[SourceT]]:

@@ -5,18 +5,25 @@ those who finished. With nothing to do it sleeps on a condition. A GPU has one l
 core, with rows of its own and kernels that use that core alone: a kernel over several cores is as slow as the busiest
 of them, and waits for all of them some hundred times in a step.
 
-When the model raises, or a thread itself dies, nobody can say whose fault it was. Decoding is deterministic, so every
-job that was live in its lane simply runs again from its source, half of them at a time, and the halves are halved
-until the guilty one stands alone. A thread that died is replaced.
+When the model raises, or a lane itself dies, nobody can say whose fault it was. Decoding is deterministic, so every
+job that was live in the lane simply runs again from its source, half of them at a time, and the halves are halved
+until the guilty one stands alone.
+
+A lane is away from the moment it dies, or is silent, until there is another one in its place; while it rests it is
+asked a few times a second whether it is there. The worker is ready while one lane at least is not away: what it takes
+is then answered, if more slowly. While all are away it goes on taking work, which waits for them. Where none can be
+opened again after several attempts, it refuses what comes and what waits; it never ceases to try.
 """
 
 import logging
+import math
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 
 import torch
 
@@ -25,7 +32,7 @@ from app.engine.batch import Order, Report, Sources
 from app.engine.costs import Load
 from app.engine.held import Held
 from app.engine.job import Decoded, Job, Task, Ticket
-from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane
+from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane, is_out_of_memory
 from app.engine.observer import EngineObserver
 from app.engine.request import WrittenToken
 from app.engine.scheduler import Scheduler, Turn, is_gone, never
@@ -40,7 +47,10 @@ NOTHING = Report()
 STALLED_SECONDS = 120.0  # no encoder pass or step takes this long: the worker hangs
 STOPPING_SECONDS = 5.0  # how long a stop waits for the step that is running
 REST_SECONDS = 0.001  # of a lane that leaves what waits to another one
-MAX_IDLE_DEATHS = 3  # a thread that dies this often in a row with nothing to do will not recover
+AWAY_SECONDS = 5.0  # hardly any lane takes this long to open: another one runs its texts
+WATCH_SECONDS = 0.25  # between two looks at a lane that rests
+PAUSES_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0)  # before a lane is opened that could not be, or died with nothing to do
+ATTEMPTS = 3  # to open a lane; when all have failed in all lanes, nobody is kept waiting any longer
 
 
 class Worker:
@@ -74,14 +84,17 @@ class Worker:
         self._draining = self._stopping = False
         self._grace_end = -float("inf")
         self._beats = [clock()] * threads
-        self._idle_deaths = [0] * threads
+        self._idle_deaths = [0] * threads  # in a row, of each lane
+        self._away_since = [math.inf] * threads  # where a lane is away
+        self._unopened: set[int] = set()  # lanes that could not be opened again and again
 
     @property
     def ready(self) -> bool:
-        """Whether new work is accepted and served."""
+        """Whether new work is accepted and served: by one lane at least."""
         with self._changed:
-            stalled = not self._idle and self._clock() - min(self._beats) > STALLED_SECONDS
-            return self._accepting and not stalled
+            latest = self._clock() - STALLED_SECONDS
+            steps = (beat >= latest and not self._scheduler.is_away(lane) for lane, beat in enumerate(self._beats))
+            return self._accepting and any(steps)
 
     def start(self) -> None:
         """Start the threads, once."""
@@ -95,6 +108,8 @@ class Worker:
             if not self._accepting:
                 state = "stopping" if self._draining else "not running"
                 raise DrainingError(f"The service is {state}; send this again.", self._scheduler.retry_after())
+            if self._broken:
+                raise _broken()
 
     def check_room(self, texts: int, timeout: float) -> None:
         """Raise where not even one of so many texts can be admitted now: before anything is tokenized."""
@@ -106,7 +121,6 @@ class Worker:
         """Queue all of these tickets, or raise and queue none."""
         jobs = [job for ticket in tickets for job in ticket.jobs]
         with self._withdrawing() as now:
-            was_idle = self._idle
             try:
                 self.check_accepting()
                 self._check_held(tickets)
@@ -115,8 +129,6 @@ class Worker:
                 for ticket in tickets:
                     ticket.release()
                 raise
-            if was_idle:
-                self._beats = [now] * len(self._beats)
             self._call_lanes(len(jobs), now)
             self._tell_changes()
         for ticket in tickets:
@@ -139,9 +151,8 @@ class Worker:
         called = min(jobs, len(self._resting))
         for _ in range(called):
             number = self._resting.pop()
-            lane = self._lanes[number]
+            lane, self._beats[number] = self._lanes[number], now
             if lane and lane.posts and (newcomers := self._join(number, now)):
-                self._beats[number] = now
                 lane.post(Order(newcomers))  # its thread need not be awake for it to begin
             self._work[number].notify()
         for number, lane in enumerate(self._lanes):
@@ -169,7 +180,7 @@ class Worker:
         with self._changed:
             self._draining = True
             self._grace_end = max(self._grace_end, self._clock() + grace)
-            while self._alive and not self._stopping and not self._idle and self._clock() < self._grace_end:
+            while self._threads and not self._stopping and not self._idle and self._clock() < self._grace_end:
                 self._changed.wait(min(self._grace_end - self._clock(), threading.TIMEOUT_MAX))
             left = self._scheduler.unfinished()
             self._stopping = True
@@ -192,12 +203,13 @@ class Worker:
             raise OverloadedError(detail, self._scheduler.retry_after())
 
     @property
-    def _alive(self) -> bool:
-        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+    def _accepting(self) -> bool:
+        return bool(self._threads) and not self._draining and not self._stopping
 
     @property
-    def _accepting(self) -> bool:
-        return self._alive and not self._draining and not self._stopping
+    def _broken(self) -> bool:
+        """Whether there is no lane, and no hope of one soon."""
+        return len(self._unopened) == len(self._lanes)
 
     @property
     def _idle(self) -> bool:
@@ -212,42 +224,101 @@ class Worker:
         return thread
 
     def _main(self, lane: int) -> None:
-        try:
-            if self._model.info.device == "cpu":
-                torch.set_num_threads(1)  # of this thread's kernels, and of threads that begin later and do not say
-            with torch.inference_mode():
-                self._run(lane)
-        except BaseException as error:  # the one place where the thread itself must not be lost
-            self._recover(lane, error)
+        if self._model.info.device == "cpu":
+            torch.set_num_threads(1)  # of this thread's kernels, and of threads that begin later and do not say
+        while not self._stopping:
+            try:
+                with torch.inference_mode():
+                    self._run(lane)
+            except BaseException as error:  # the one place where the thread itself must not be lost
+                self._recover(lane, error)
+        self._deliver(lane)
 
     def _run(self, number: int) -> None:
-        lane = self._open_lane(self._scheduler.lane_rows)
+        """Open a lane and have it work, until it is time to stop."""
+        lane = self._opened(number)
+        if lane is None:
+            return
         with self._changed:
+            if self._scheduler.is_away(number):
+                logger.warning("lane %d is back", number)
             self._lanes[number] = lane
-            self._scheduler.set_away(False, number)
+            self._unopened.discard(number)
+            self._set_away(False, number)
         try:
-            self._deliver(number)
             report = NOTHING
             while (order := self._next_order(number, report)) is not None:
-                if not order and not self._live[number]:
-                    report = NOTHING
-                    continue
-                try:
-                    report = lane.advance(order)
-                except LaneDiedError:
-                    raise
-                except Exception as error:
-                    _log("a decoder pass failed; its texts run again in smaller groups", error)
-                    report = NOTHING
-                    lane.reset()
-                    self._isolate(number)
-                else:
-                    self._hear(number, report)
+                report = self._advance(number, lane, order)
         finally:
             with self._changed:
                 self._lanes[number] = None
-                self._scheduler.set_away(True, number)
+                self._set_away(True, number)
             lane.close()
+
+    def _opened(self, number: int) -> Lane | None:
+        """A lane, as soon as there can be one; None when it is time to stop."""
+        for attempt in count(self._idle_deaths[number]):
+            self._pause(number, PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)])
+            self._deliver(number)
+            if self._stopping:
+                break
+            try:
+                return self._open_lane(self._scheduler.lane_rows)
+            except Exception as error:
+                self._go_without(number, error, hopeless=attempt + 1 >= ATTEMPTS)
+        return None
+
+    def _pause(self, number: int, seconds: float) -> None:
+        """And let those go who left, or whose deadlines passed: perhaps there is no lane that would."""
+        with self._changed:
+            self._work[number].wait_for(lambda: self._stopping, seconds)
+            gone = self._scheduler.withdraw(self._clock())
+            self._changed.notify_all()  # whoever drains need not wait for these
+        self._expire(gone, admitted=False)
+
+    def _go_without(self, number: int, error: Exception, hopeless: bool) -> None:
+        """A lane cannot be opened for now: let another one run what was live in it, or nobody wait for it."""
+        # No text has come to it yet: its words may be told.
+        logger.error("lane %d cannot be opened yet: %s: %s", number, type(error).__name__, error)
+        with self._changed:
+            self._set_away(True, number)
+            if hopeless:
+                self._unopened.add(number)
+            self._hand_over(number)
+            left = self._scheduler.unfinished() if self._broken else []
+        for job in left:
+            job.ticket.fail(_broken())
+
+    def _advance(self, number: int, lane: Lane, order: Order) -> Report:
+        """What the lane has to tell: nothing where it is silent, or its model failed."""
+        try:
+            report = lane.advance(order) if order or self._live[number] else lane.check()
+        except LaneDiedError:
+            raise
+        except Exception as error:
+            _log("a decoder pass failed; its texts run again in smaller groups", error)
+            short = is_out_of_memory(error)
+        else:
+            if self._scheduler.is_away(number) is not (report is None):
+                logger.warning("lane %d is %s", number, "silent" if report is None else "back")
+                self._set_away(report is None, number)
+            if report is not None:
+                self._hear(number, report)
+            return report or NOTHING
+        self._isolate(number, short)
+        lane.reset()  # only now has the error let go of what was live
+        return NOTHING
+
+    def _set_away(self, away: bool, lane: int) -> None:
+        with self._changed:
+            self._scheduler.set_away(away, lane)
+            self._away_since[lane] = self._clock() if away else math.inf
+
+    def _hand_over(self, lane: int) -> None:
+        """What was live in a lane that died is not to wait for the next one any longer."""
+        other = self._scheduler.hand_over(lane)
+        if other is not None:
+            self._work[other].notify()
 
     def _next_order(self, lane: int, report: Report) -> Order | None:
         """Wait for work, let go of those who left, and choose who joins. None when it is time to stop."""
@@ -258,8 +329,12 @@ class Worker:
             with self._changed:
                 self._scheduler.turned(turn, self._clock(), lane)
                 while not self._stopping:
+                    for other, since in enumerate(self._away_since):
+                        if self._clock() - since > AWAY_SECONDS:
+                            self._hand_over(other)
                     if not self._scheduler.has_work(lane):
-                        self._rest(lane)
+                        if not self._rest(lane):
+                            return Order()
                         continue
                     now = self._beats[lane] = self._clock()
                     never_joined += self._scheduler.withdraw(now)
@@ -270,7 +345,7 @@ class Worker:
                     newcomers = self._join(lane, now)
                     if newcomers or never_joined or gone:
                         self._tell_changes()
-                    elif not self._live[lane]:
+                    elif not self._live[lane] and not self._scheduler.is_away(lane):
                         self._work[lane].wait(REST_SECONDS)
                         continue
                     return Order(newcomers, [job.task.number for job in gone])
@@ -286,13 +361,17 @@ class Worker:
         self._live[lane].update((job.task.number, job) for job, _ in newcomers)
         return [(job.task, rows) for job, rows in newcomers]
 
-    def _rest(self, lane: int) -> None:
+    def _rest(self, lane: int) -> bool:
+        """Until there is something to do, but not for long: whether there is."""
         self._changed.notify_all()  # whoever drains waits for this
+        if self._scheduler.is_away(lane):
+            return False
         self._beats[lane] = float("inf")
         self._resting.append(lane)
-        self._work[lane].wait()
+        called = self._work[lane].wait(WATCH_SECONDS)
         with suppress(ValueError):  # it was called
             self._resting.remove(lane)
+        return called
 
     def _leave(self, lane: int, job: Job, *, answered: bool = False) -> None:
         self._scheduler.leave(job, lane, answered=answered)
@@ -365,41 +444,35 @@ class Worker:
             if late and not admitted:
                 self._observer.refused("deadline")
 
-    def _isolate(self, lane: int) -> None:
+    def _isolate(self, lane: int, short_of_memory: bool) -> None:
         """Send everything that was live round again in smaller groups; fail the one that was alone."""
         with self._changed:
+            if short_of_memory:
+                rows = self._scheduler.halve(self._clock(), lane)
+                logger.warning("memory ran out: lane %d takes no more than %d rows for now", lane, rows)
             self._live[lane].clear()
             self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
             self._tell_changes()
         self._deliver(lane)
 
     def _recover(self, lane: int, error: BaseException) -> None:
-        """The last act of a thread that dies: lose nothing, and start another."""
-        _log("the worker died and is replaced", error)
+        """A lane died: lose nothing that was live in it."""
+        _log("a lane of the worker died and is replaced", error)
         self._observer.worker_restarted()
         with self._changed:
             self._idle_deaths[lane] = 0 if self._scheduler.live(lane) else self._idle_deaths[lane] + 1
             self._live[lane].clear()
             guilty = self._scheduler.isolate(lane, Job.pardon if isinstance(error, LaneDiedError) else never)
             self._outboxes[lane].extend((job, None) for job in guilty)
-            if self._stopping:
-                return
-            if self._idle_deaths[lane] < MAX_IDLE_DEATHS:
-                self._threads[lane] = self._thread(lane)
-                return
-            self._stopping = True
-            # The other threads answer what is in their own outboxes before they stop.
-            left = [*self._scheduler.unfinished(), *(job for job, _ in self._outboxes[lane])]
-            self._outboxes[lane].clear()
-            self._call_all()
-            self._changed.notify_all()
-        logger.critical("the worker died %d times with nothing to do; this model is given up", MAX_IDLE_DEATHS)
-        for job in left:
-            job.ticket.fail(DrainingError("This model does not run any more.", retry_after=1))
+            self._tell_changes()
 
     def _tell_changes(self) -> None:
         self._observer.queue_changed(self._scheduler.waiting, self._scheduler.expected_wait)
         self._observer.rows_changed(self._scheduler.live_rows, self._scheduler.max_rows)
+
+
+def _broken() -> DrainingError:
+    return DrainingError("This model does not run just now.", retry_after=math.ceil(PAUSES_SECONDS[-1]))
 
 
 def _tell_token(job: Job, written: Written, sources: Sources) -> None:
@@ -415,6 +488,9 @@ def _log(event: str, error: BaseException) -> None:
     """Where it happened, but not the error's own words: they may quote a text."""
     if isinstance(error, LaneFailedError):
         logger.error("%s: %s\n%s", event, error.kind, error.frames)
+        return
+    if isinstance(error, LaneDiedError):
+        logger.error("%s: %s", event, error)
         return
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s: %s\n%s", event, type(error).__name__, frames)

@@ -6,18 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.engine.batch import Order, Outcome
 from app.engine.engine import Engine
 from app.engine.job import Plan, Task, Ticket
-from app.engine.lane import LaneDiedError, LaneFailedError, ThreadLane
+from app.engine.lane import LaneDiedError, LaneFailedError, LaneUnavailableError, ThreadLane
 from app.engine.process import LoadModel, ProcessLane, ProcessLanes
 from app.engine.request import SummaryRequest
-from app.errors import ModelFailedError
+from app.errors import DrainingError, ModelFailedError
 from app.models.base import DecodingOptions
 from tests.api.waiting import eventually
 from tests.engine import loading
@@ -31,9 +31,8 @@ ENDLESS = DecodingOptions(num_beams=1, max_length=1_000_000, min_length=1_000_00
 class Pids(ProcessLanes):
     """Knows the processes that it started."""
 
-    def __init__(self, load: LoadModel, patience: float = PATIENCE) -> None:
+    def __init__(self, load: LoadModel) -> None:
         super().__init__(load, FakeModel(), ROWS)
-        self._start = partial(self._start, patience=patience)
         self.lanes: list[ProcessLane] = []
 
     def __call__(self, rows: int) -> ProcessLane | ThreadLane:
@@ -51,6 +50,7 @@ def running(lanes: Pids, observer: RecordingObserver | None = None, threads: int
     )
     engine.start()
     try:
+        eventually(lambda: len(lanes.lanes) == threads)
         yield engine
     finally:
         engine.drain(PATIENCE)
@@ -76,12 +76,20 @@ def task(text: str, options: DecodingOptions = GREEDY) -> Task:
 def outcomes(lane: ProcessLane, order: Order) -> list[Outcome]:
     """The next ones after this order."""
     report = lane.advance(order)
-    while not report.outcomes:
+    while not (report and report.outcomes):
         report = lane.advance(Order())
     return report.outcomes
 
 
+def steps(lane: ProcessLane, order: Order) -> int:
+    """How many it tells of next."""
+    report = lane.advance(order)
+    return len(report.steps) if report else 0
+
+
 def gone(pid: int) -> Callable[[], bool]:
+    """Not even a zombie."""
+
     def check() -> bool:
         with suppress(ProcessLookupError):
             os.kill(pid, 0)
@@ -126,7 +134,6 @@ def test_a_process_that_is_killed_is_replaced_and_nobody_notices() -> None:
     requests = [SummaryRequest(" ".join(WORDS[start:]), BEAMS) for start in range(20)] * 20
     with running(lanes, observer) as engine:
         futures = engine.submit(requests)
-        eventually(lambda: len(lanes.lanes) == 2)
         os.kill(lanes.lanes[-1].pid, signal.SIGKILL)
         for request, future in zip(requests, futures, strict=True):
             assert_same(future.result(PATIENCE), alone(request))
@@ -157,10 +164,9 @@ def test_callers_who_leave_free_their_rows() -> None:
 def test_a_lane_reports_when_it_is_nudged_and_drops_whom_it_is_told_to() -> None:
     with opened() as lane:
         endless = task("alpha", ENDLESS)
-        steps = len(lane.advance(Order([(endless, [0])])).steps)
+        told = steps(lane, Order([(endless, [0])]))
         lane.nudge()
-        steps += len(lane.advance(Order()).steps)
-        assert steps > 0
+        assert told + steps(lane, Order()) > 0
         lane.advance(Order(dropped=[endless.number]))
         following = task("alpha")
         assert [number for number, _ in outcomes(lane, Order([(following, [0])]))] == [following.number]
@@ -185,8 +191,9 @@ def test_a_process_that_is_dead_is_told_of() -> None:
         lane.nudge()
 
 
-def test_a_process_that_hangs_is_killed_and_its_texts_run_again() -> None:
-    lanes = Pids(loading.fake, patience=0.5)
+def test_a_process_that_hangs_is_killed_and_its_texts_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.process.STALLED_SECONDS", 0.5)
+    lanes = Pids(loading.fake)
     request = SummaryRequest("alpha", BEAMS)
     observer = RecordingObserver()
     with running(lanes, observer, threads=1) as engine:
@@ -218,11 +225,134 @@ def test_where_no_process_can_serve_the_checkpoint_threads_do(load: LoadModel) -
         assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
 
 
-def test_instead_of_a_process_that_died_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.engine.process.PAUSES_SECONDS", (0.0,))
+def test_instead_of_a_process_that_died_there_is_no_thread() -> None:
     lanes = ProcessLanes(loading.missing, FakeModel(), ROWS)
-    with pytest.raises(LaneFailedError, match="CheckpointError"):
+    with pytest.raises(LaneUnavailableError, match="no checkpoint here any more"):
         lanes(ROWS)
+
+
+def test_where_only_some_of_the_processes_can_be_had_threads_do_and_no_process_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+
+    class Limited(ProcessLane):
+        def __init__(self, *arguments: Any) -> None:
+            if started:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            super().__init__(*arguments)
+            started.append(self.pid)
+
+    monkeypatch.setattr("app.engine.process.ProcessLane", Limited)
+    lanes = ProcessLanes(loading.fake, FakeModel(), ROWS)
+    lanes.prepare(2)
+    assert isinstance(lanes(ROWS), ThreadLane)
+    eventually(gone(*started))
+
+
+def test_a_process_that_dies_at_rest_is_replaced_before_there_is_work(caplog: pytest.LogCaptureFixture) -> None:
+    lanes, observer = Pids(loading.fake), RecordingObserver()
+    with running(lanes, observer, threads=1) as engine:
+        os.kill(lanes.lanes[0].pid, signal.SIGKILL)
+        eventually(lambda: len(lanes.lanes) == 2 and engine.ready)
+        assert observer.events["worker_restarted"] == 1
+        request = SummaryRequest("alpha", BEAMS)
+        assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
+    assert "a lane of the worker died and is replaced: its process " in caplog.text
+    assert f"ended with status {-signal.SIGKILL}" in caplog.text
+
+
+def test_processes_killed_in_a_row_are_all_replaced() -> None:
+    lanes = Pids(loading.fake)
+    request = SummaryRequest("alpha", BEAMS)
+    with running(lanes, threads=1) as engine:
+        killed: list[ProcessLane] = []
+        while len(killed) < 4:  # more than it takes to be called hopeless
+            eventually(lambda: len(lanes.lanes) > len(killed))
+            killed.append(lanes.lanes[-1])
+            os.kill(killed[-1].pid, signal.SIGKILL)
+        assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
+        eventually(lambda: engine.ready)
+
+
+def test_the_worker_is_ready_while_one_of_its_lanes_is_there_and_not_while_none_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.engine.process.SILENT_SECONDS", 0.2)
+    lanes = Pids(loading.fake)
+    request = SummaryRequest("alpha", BEAMS)
+    with running(lanes) as engine:
+        first, second = lanes.lanes
+        os.kill(first.pid, signal.SIGSTOP)  # it hangs, but is not dead, and so it is not replaced
+        for _ in range(20):
+            assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
+            assert engine.ready
+        os.kill(second.pid, signal.SIGSTOP)
+        eventually(lambda: not engine.ready)
+        (waiting,) = engine.submit([request])
+        os.kill(second.pid, signal.SIGCONT)
+        eventually(lambda: engine.ready)
+        assert_same(waiting.result(PATIENCE), alone(request))
+        os.kill(first.pid, signal.SIGCONT)
+
+
+def test_when_what_lanes_are_forked_from_is_killed_they_go_on_and_can_be_replaced() -> None:
+    lanes = Pids(loading.fake)
+    requests = [SummaryRequest(word, BEAMS) for word in WORDS]
+    with running(lanes) as engine:
+        os.kill(parent_of(lanes.lanes[0].pid), signal.SIGKILL)
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            assert_same(future.result(PATIENCE), alone(request))
+        os.kill(lanes.lanes[0].pid, signal.SIGKILL)
+        eventually(lambda: len(lanes.lanes) == 3)
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            assert_same(future.result(PATIENCE), alone(request))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+class Vanishing(Pids):
+    """Its model cannot be loaded any more, once it says so."""
+
+    vanished = False
+
+    def __call__(self, rows: int) -> ProcessLane | ThreadLane:
+        if self.vanished:
+            raise LaneUnavailableError("no checkpoint here any more")
+        return super().__call__(rows)
+
+
+def test_where_a_lane_cannot_be_replaced_another_one_runs_its_texts(caplog: pytest.LogCaptureFixture) -> None:
+    lanes = Vanishing(loading.fake)
+    requests = [SummaryRequest(" ".join(WORDS[start:]), BEAMS) for start in range(20)] * 10
+    with running(lanes) as engine:
+        lanes.vanished = True
+        futures = engine.submit(requests)
+        os.kill(lanes.lanes[0].pid, signal.SIGKILL)
+        for request, future in zip(requests, futures, strict=True):
+            assert_same(future.result(PATIENCE), alone(request))
+        assert engine.ready
+        eventually(lambda: "LaneUnavailableError: no checkpoint here any more" in caplog.text)
+
+
+def test_without_any_lane_work_is_refused_until_there_is_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.worker.PAUSES_SECONDS", (0.0, 0.01))
+    lanes = Vanishing(loading.fake)
+    request = SummaryRequest("alpha", BEAMS)
+    with running(lanes) as engine:
+        lanes.vanished = True
+        for lane in lanes.lanes:
+            os.kill(lane.pid, signal.SIGKILL)
+        eventually(lambda: not engine.ready)
+        with suppress(DrainingError):  # it waits, until there is no hope, or is refused at once
+            assert isinstance(engine.submit([request])[0].exception(PATIENCE), DrainingError)
+        with pytest.raises(DrainingError, match="does not run just now"):
+            engine.submit([request])
+        lanes.vanished = False
+        eventually(lambda: engine.ready)
+        assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
 
 
 SERVICE = """

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from app.engine.costs import FEWEST_ANSWERS, Load
-from app.engine.scheduler import CROWDED, FEWEST_JOIN, PASS_JOBS, PATIENCE, Scheduler, Turn, is_gone, passes
+from app.engine.scheduler import (
+    CROWDED,
+    FEWEST_JOIN,
+    MEMORY_SECONDS,
+    PASS_JOBS,
+    PATIENCE,
+    Scheduler,
+    Turn,
+    is_gone,
+    passes,
+)
 from app.errors import OverloadedError, TooLargeError, TooLateError
 
 LOOK_AHEAD = 4
@@ -461,3 +471,81 @@ class Scheduled(RuleBasedStateMachine):
 
 TestScheduled = Scheduled.TestCase
 TestScheduled.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
+
+
+def test_where_memory_ran_out_half_as_many_rows_are_taken_and_more_again_by_and_by() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=32, limits=PLENTY)
+    scheduler.admit([Job() for _ in range(200)], now=0.0)
+    assert len(scheduler.join(0.0)) == 32
+    assert scheduler.halve(now=0.0) == 16
+    assert scheduler.isolate() == []
+    for _ in range(2):
+        suspects = scheduler.join(0.0)
+        assert len(suspects) == 16, "they were admitted once, and are half as many as could not be"
+        for job, _ in suspects:
+            scheduler.leave(job)
+    taken = []
+    moments = [0.0, MEMORY_SECONDS - 1, MEMORY_SECONDS, MEMORY_SECONDS + 1]
+    for now in moments + [MEMORY_SECONDS * times for times in range(2, 9)]:
+        for _ in range(2):  # in the first they wait for others to be encoded with
+            scheduler.turned(Turn(steps=PATIENCE), now)
+            scheduler.join(now)
+        taken.append(scheduler.live_rows)
+    assert taken == [16, 16, 20, 20, 24, 28, 32, 32, 32, 32, 32]
+
+
+def test_a_job_wider_than_the_rows_that_are_left_after_memory_ran_out_runs_alone() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=8, limits=PLENTY)
+    narrow, wide = [Job(rows=1) for _ in range(2)], Job(rows=4)
+    scheduler.admit(narrow, now=0.0)
+    scheduler.join(0.0)
+    assert scheduler.halve(now=0.0) == 1
+    scheduler.admit([wide, Job()], now=0.0)
+    assert joined(scheduler) == []
+    for job in narrow:
+        scheduler.leave(job)
+    assert joined(scheduler) == [wide]
+
+
+def test_a_job_that_finds_no_memory_alone_takes_no_rows_from_others() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=8, limits=PLENTY)
+    scheduler.admit([Job(rows=2)], now=0.0)
+    scheduler.join(0.0)
+    assert scheduler.halve(now=0.0) == 8
+
+
+def test_suspects_of_a_lane_that_is_away_run_in_another_one_when_that_is_empty() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=8, limits=PLENTY, lanes=2)
+    jobs = [Job() for _ in range(3)]
+    scheduler.admit(jobs, now=0.0)
+    broken = [job for job, _ in scheduler.join(0.0, lane=0)]
+    fine = [job for job, _ in scheduler.join(0.0, lane=1)]
+    assert broken
+    assert fine
+    scheduler.isolate(0, pardon=lambda _: True)
+    scheduler.set_away(True, 0)
+    assert scheduler.hand_over(0) == 1
+    assert scheduler.hand_over(0) is None, "there is nothing more to hand over"
+    assert scheduler.has_work(1)
+    assert scheduler.join(0.0, lane=1) == [], "those that are live there are no suspects"
+    for job in fine:
+        scheduler.leave(job, 1)
+    again = []
+    while some := scheduler.join(0.0, lane=1):
+        again += [job for job, _ in some]
+        for job, _ in some:
+            scheduler.leave(job, 1)
+    assert set(map(id, broken)) <= set(map(id, again))
+
+
+def test_what_is_away_takes_nobody_and_nothing_is_handed_to_it() -> None:
+    scheduler: Scheduler[Job] = Scheduler(max_rows=8, limits=PLENTY, lanes=2)
+    scheduler.admit([Job()], now=0.0)
+    scheduler.join(0.0)
+    scheduler.isolate(0, pardon=lambda _: True)
+    for lane in range(2):
+        scheduler.set_away(True, lane)
+    assert scheduler.hand_over(0) is None
+    assert scheduler.join(0.0) == []
+    scheduler.set_away(False, 0)
+    assert len(scheduler.join(0.0)) == 1

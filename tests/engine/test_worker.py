@@ -1,19 +1,22 @@
 """Whatever breaks, whoever leaves and whenever it stops: everyone else is answered, and with the same answer."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.engine import Engine
 from app.engine.request import SummaryRequest, WrittenToken
-from app.engine.worker import MAX_IDLE_DEATHS, STALLED_SECONDS
+from app.engine.worker import STALLED_SECONDS
 from app.errors import DeadlineExceededError, DrainingError, ModelFailedError
 from app.models.base import DecodingOptions, StepOutput
+from tests.api.waiting import eventually
 from tests.engine.running import BEAMS, GREEDY, PATIENCE, Clock, RecordingObserver, alone, assert_same, running
 from tests.fakes import (
     NOT_A_NUMBER,
@@ -133,50 +136,147 @@ def test_texts_that_wait_are_shared_out_among_the_threads() -> None:
         ]
 
 
-class NeverOpens(FakeModel):
-    """Cannot even make an empty state, once it is allowed to try."""
+class Closed(FakeModel):
+    """Cannot make an empty state while it is locked: no row is in use then."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.may_try = threading.Event()
-
-    def open(self, capacity: int) -> FakeState:
-        self.may_try.wait(PATIENCE)
-        raise RuntimeError(f"no memory on the device for {capacity} rows")
-
-
-def test_a_worker_that_cannot_start_is_given_up_and_says_so() -> None:
-    model, observer = NeverOpens(), RecordingObserver()
-    with running(model, observer=observer) as engine:
-        (future,) = engine.submit([SummaryRequest("alpha", GREEDY)])
-        model.may_try.set()
-        assert isinstance(future.exception(PATIENCE), DrainingError)
-        assert not engine.ready
-    assert observer.events["worker_restarted"] == MAX_IDLE_DEATHS
-
-
-class OpensOnce(FakeModel):
-    """Dies in its first step and cannot begin again: no row is in use then."""
+    def __init__(self, before_step: Callable[[list[Row]], None] | None = None) -> None:
+        super().__init__(before_step=before_step)
+        self.locked = False
 
     @property
     def occupied(self) -> int:
-        return 0
+        return 0 if self.locked else super().occupied
 
     def open(self, capacity: int) -> FakeState:
-        if self.states:
+        if self.locked:
             raise RuntimeError(f"no memory on the device for {capacity} rows")
         return super().open(capacity)
 
-    def run_step(self, rows: list[Row]) -> StepOutput:
-        raise SystemExit(f"{len(rows)} rows are too many")
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes are opened again at once."""
+    monkeypatch.setattr("app.engine.worker.PAUSES_SECONDS", (0.0, 0.01))
 
 
-def test_a_worker_that_is_given_up_leaves_nobody_waiting() -> None:
-    model = OpensOnce()
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_cannot_start_refuses_work_says_why_and_starts_when_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = Closed()
+    model.locked = True
+    request = SummaryRequest("alpha", GREEDY)
+    with running(model) as engine:
+        eventually(lambda: not engine.ready)
+        eventually(lambda: isinstance(refusal(engine, request), DrainingError))
+        assert "RuntimeError: no memory on the device for 8 rows" in caplog.text
+        model.locked = False
+        eventually(lambda: engine.ready)
+        assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
+
+
+def refusal(engine: Engine, request: SummaryRequest) -> BaseException | None:
+    """Why a text is not admitted, or not kept waiting."""
+    try:
+        (future,) = engine.submit([request])
+    except DrainingError as error:
+        return error
+    return future.exception(PATIENCE)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_dies_and_cannot_begin_again_leaves_nobody_waiting() -> None:
+    def die(_: list[Row]) -> None:
+        model.locked = True
+        raise SystemExit
+
+    model = Closed(before_step=die)
     with running(model, max_rows=1) as engine:
         live, waiting = engine.submit([SummaryRequest(text, GREEDY) for text in ("alpha", "bravo")])
-        assert isinstance(live.exception(PATIENCE), DrainingError)
         assert isinstance(waiting.exception(PATIENCE), DrainingError)
+        assert isinstance(live.exception(PATIENCE), ModelFailedError), "it was alone"
+        assert not engine.ready
+
+
+@pytest.mark.usefixtures("impatient")
+def test_without_a_lane_a_deadline_passes_all_the_same() -> None:
+    model, clock = Closed(), Clock()
+    model.locked = True
+    with running(model, clock=clock) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.engine.worker.ATTEMPTS", 1_000_000)  # there is always hope
+        future, left = engine.submit([SummaryRequest("alpha", GREEDY, timeout=5.0)] * 2)
+        assert left.cancel()
+        clock.now += 5.0
+        assert isinstance(future.exception(PATIENCE), DeadlineExceededError)
+
+
+def scarce(rows: int) -> FakeModel:
+    """A device with memory for so many rows."""
+
+    def step(live: list[Row]) -> None:
+        if len(live) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    return FakeModel(before_step=step)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 20])
+def test_where_memory_runs_out_fewer_rows_are_live_and_every_text_is_answered(rows: int) -> None:
+    model = scarce(rows)
+    requests = [SummaryRequest(" ".join(WORDS[start : start + 5]), GREEDY) for start in range(20)] * 5
+    with running(model, max_rows=32) as engine:
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            assert_same(future.result(PATIENCE), alone(request))
+        exceeded = sum(len(step) > rows for step in model.steps)
+        assert exceeded <= 5, "it halves, and then does not try again"
+
+
+def test_a_text_for_which_memory_does_not_suffice_fails_alone_and_costs_the_others_no_rows() -> None:
+    def step(live: list[Row]) -> None:
+        if any(FEVER in row.source for row in live):
+            raise torch.OutOfMemoryError
+
+    model = FakeModel(before_step=step)
+    answered_or_failed(model, [*WORDS[:6], "alpha zulu", *WORDS[6:9]], lambda text: "zulu" in text)
+
+
+def test_where_memory_does_not_suffice_to_encode_beside_others_a_text_is_encoded_later() -> None:
+    model = FakeModel()
+
+    def encode(_: list[Source]) -> None:
+        if model.states[-1].occupied > 4:
+            raise torch.OutOfMemoryError
+
+    model.before_encode = encode
+    requests = [SummaryRequest(word, GREEDY) for word in WORDS]
+    with running(model, max_rows=16) as engine:
+        for request, future in zip(requests, engine.submit(requests), strict=True):
+            assert_same(future.result(PATIENCE), alone(request))
+
+
+def test_what_was_live_is_let_go_before_a_new_state_is_made() -> None:
+    alive: list[int] = []
+
+    class Watched(FakeModel):
+        def open(self, capacity: int) -> FakeState:
+            alive.append(sum(state() is not None for state in states))
+            state = super().open(capacity)
+            states.append(weakref.ref(state))
+            self.states = [state] if not alive else []
+            return state
+
+    states: list[weakref.ref[FakeState]] = []
+    model = Watched(before_step=lambda rows: scarce_once(rows))
+
+    def scarce_once(rows: list[Row]) -> None:
+        if len(alive) == 1:
+            raise torch.OutOfMemoryError(f"{len(rows)} rows")
+
+    with running(model) as engine:
+        (future,) = engine.submit([SummaryRequest("alpha", GREEDY)])
+        assert future.exception(PATIENCE)
+        eventually(lambda: len(alive) == 2)
+    assert alive == [0, 0]
 
 
 def test_a_caller_who_leaves_frees_its_rows_within_one_step() -> None:
@@ -330,7 +430,7 @@ def test_a_worker_that_hangs_is_not_ready() -> None:
     model.gate.close()
     with running(model, clock=clock) as engine:
         clock.now += STALLED_SECONDS * 2
-        assert engine.ready, "a rest is no hang"
+        eventually(lambda: engine.ready)  # a rest is no hang
         (future,) = engine.submit([SummaryRequest("alpha", LONG, timeout=1e9)])
         model.gate.wait_for_arrival(1)
         assert engine.ready

@@ -1,0 +1,26 @@
+"""The processes of a service, found from outside."""
+
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def forkserver(service: int) -> int | None:
+    """What lanes are forked from, if it runs."""
+    found = [pid for pid in children(service) if b"multiprocessing.forkserver" in _command(pid)]
+    return found[-1] if found else None
+
+
+def lanes(service: int) -> list[int]:
+    """Those that were forked from the present forkserver."""
+    server = forkserver(service)
+    return children(server) if server else []
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
