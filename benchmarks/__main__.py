@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import alone, company, comparison, connections, open_loop, roofline, scaling, streams, ties, tune
+from benchmarks import (
+    alone,
+    company,
+    comparison,
+    connections,
+    open_loop,
+    restarts,
+    roofline,
+    scaling,
+    streams,
+    ties,
+    tune,
+)
 from benchmarks.counting import PRECISIONS
 from benchmarks.texts import SAMPLE
 
@@ -119,6 +131,21 @@ def streams_command(
     if quick:
         plan = streams.Plan(clients=20, others=8, stalled=5, rounds=1, seconds=2.0)
     print(streams.measure(precision, plan, output))
+
+
+@app.command(name="restarts")
+def restarts_command(
+    precision: Precision = "auto",
+    stops: Annotated[int, typer.Option(help="SIGTERMs, each of a service of its own.")] = 50,
+    reloads: Annotated[int, typer.Option(help="Of one service; every fourth one to a corrupt checkpoint.")] = 20,
+    clients: int = 32,
+    seconds: Annotated[float, typer.Option(help="Of load before each, on average.")] = 1.5,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Stops and reloads under load: what becomes of every single request."""
+    plan = restarts.Plan(3 if quick else stops, 4 if quick else reloads, clients, seconds)
+    print(restarts.measure(precision, plan, output))
 
 
 @app.command(name="company")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import cached_property
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs know only the other one
 from typing import Any
@@ -18,7 +19,7 @@ from app.api.problems import field_errors, invalid, printable
 from app.api.service import service_of
 from app.api.threads import by_size
 from app.config import Settings
-from app.errors import FieldError, MalformedBodyError, TooLargeError, UnsupportedMediaTypeError
+from app.errors import FieldError, MalformedBodyError, RetiredError, TooLargeError, UnsupportedMediaTypeError
 from app.schemas import Sent
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -63,8 +64,10 @@ class StrictRoute(APIRoute):
         async with service.turn:
             await asyncio.sleep(0)
         sent = await by_size(len(body), READ_AT_ONCE, lambda: _validated(self._model, parse_json(body)))
-        response: Response = await self.endpoint(sent, request, service, **request.path_params)
-        return response
+        while True:
+            with suppress(RetiredError):  # between its finding and its work: nothing is begun, the next one does it
+                response: Response = await self.endpoint(sent, request, service, **request.path_params)
+                return response
 
     @cached_property
     def _model(self) -> type[Sent]:
