@@ -17,6 +17,7 @@ from starlette.requests import Request
 
 from app.api.service import Service
 from app.api.threads import in_own_thread
+from app.config import LONGEST_TIMEOUT_MS
 from app.engine.engine import Engine
 from app.engine.settling import settle_again
 from app.errors import PrecisError, ReloadFailedError, ReloadRunningError, in_one_line
@@ -134,7 +135,7 @@ class Reloads:
 
     async def _retire(self, engine: Engine) -> None:
         """Those who have found it and not yet handed it their work will find the new one."""
-        await in_own_thread(engine.retire)
+        await in_own_thread(engine.retire, LONGEST_TIMEOUT_MS / 1000)  # what it has admitted is late by then
         self._service.forget(engine)
         name, digest = engine.info.name, engine.info.digest
         del engine

@@ -110,9 +110,9 @@ class Engine:
         """
         self._worker.drain(grace)
 
-    def retire(self) -> None:
-        """As `drain`, but without an end, and new work is told of a successor: RetiredError. A drain may end it."""
-        self._worker.retire()
+    def retire(self, patience: float) -> None:
+        """As `drain`, but new work is told of a successor: RetiredError. A drain meanwhile has a grace of its own."""
+        self._worker.retire(patience)
 
     def retry_after(self) -> int:
         """Whole seconds, at least one, computed from the measured queue."""

@@ -1,6 +1,5 @@
 """The first texts of an engine: one that cannot do them as it should is not served."""
 
-from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -14,32 +13,34 @@ TEXT = (
     "Heavy rain closed the coastal road on Monday and left two villages without power. The mayor said that repairs "
     "would take three days, and that nobody was hurt."
 )
-COPIES = 4  # at once, so that several lanes do it
+COPIES = 4  # at once, so that several lanes have something to do
 FEWEST_TOKENS, MOST_TOKENS = 4, 16
 SECONDS = 60.0
 TOLERANCE = 1e-3  # of a row's sum
 
 
 def try_out(engine: Engine) -> None:
-    """Greedy search with attention over a fixed text, several times at once, on an engine that is started.
+    """Greedy search with attention over a fixed text, alone, alone again, and several times at once.
 
-    Raises CheckpointError, in one line, when it fails, is not finite, is no distribution, or is not the same each time.
+    The engine must be started. Raises CheckpointError, in one line, when that fails, when a number is not finite or a
+    row of attention is no distribution, or when the second time is not like the first.
     """
     info = engine.info
     longest = min(MOST_TOKENS, info.limits.max_summary_tokens)
     options = replace(info.defaults, num_beams=1, max_length=longest, min_length=min(FEWEST_TOKENS, longest))
     request = SummaryRequest(TEXT, options, attention=True, timeout=SECONDS)
     try:
-        first, *others = [_result(future) for future in engine.submit([request] * COPIES)]
-        _check(first)
-        if not all(_same(first, other) for other in others):
-            raise ValueError("the same text became different summaries")
+        (first,), (second,) = _summaries(engine, request), _summaries(engine, request)
+        for summary in (first, second, *_summaries(engine, request, COPIES)):
+            _check(summary)
+        if not _same(first, second):
+            raise ValueError("the same text became two different summaries")
     except Exception as error:
         raise CheckpointError(f"{info.name}: the trial after loading failed: {in_one_line(error)}") from error
 
 
-def _result(future: Future[Summary]) -> Summary:
-    return future.result(2 * SECONDS)
+def _summaries(engine: Engine, request: SummaryRequest, copies: int = 1) -> list[Summary]:
+    return [future.result(2 * SECONDS) for future in engine.submit([request] * copies)]
 
 
 def _check(summary: Summary) -> None:

@@ -162,11 +162,11 @@ class Worker:
         with self._changed:
             return self._scheduler.retry_after()
 
-    def retire(self) -> None:
-        """Refuse new work, answer all that was admitted however long that takes, stop. A drain may end it before."""
+    def retire(self, patience: float) -> None:
+        """As `drain`, for one that a successor stands in for; a drain that comes meanwhile may end it before."""
         with self._changed:
             self._retired = True
-            self._changed.wait_for(lambda: self._idle or self._stopping or not self._alive)
+            self._changed.wait_for(lambda: self._idle or self._stopping or not self._alive, patience)
         self.drain(grace=0.0)
 
     def drain(self, grace: float) -> None:

@@ -19,7 +19,7 @@ from app.main import create_app
 from app.models import registry
 from app.models.base import Limits, Seq2SeqModel
 from tests.api.waiting import eventually
-from tests.fakes import FakeModel, fake_info
+from tests.fakes import FakeModel, Row, fake_info
 
 LIMITS = Limits(max_source_tokens=60, max_summary_tokens=64, max_beams=8)
 LONG = "alpha bravo " * 500  # is tokenized in a thread
@@ -131,9 +131,12 @@ def spoil_load(store: Store) -> None:
 
 
 def spoil_model(store: Store) -> None:
+    def fail(_rows: list[Row]) -> None:
+        raise RuntimeError("no such kernel")
+
     def load(name: str) -> Seq2SeqModel:
         model = store.fresh(name)
-        model.before_step = lambda _rows: 1 / 0
+        model.before_step = fail
         return model
 
     store.numbers["news-en"], store.load = 2, load
@@ -195,23 +198,20 @@ def test_what_nobody_foresaw_is_500_and_the_old_goes_on(store: Store) -> None:
 def test_what_was_admitted_is_answered_by_the_old_checkpoint_and_then_that_is_gone(
     client: TestClient, store: Store
 ) -> None:
-    old = store.models.pop()
-    old.gate.close()
+    gone, gate = weakref.ref(store.models[0]), store.models.pop().gate
+    gate.close()
     with ThreadPoolExecutor(8) as pool:
         admitted = [pool.submit(answered_by, client, f"alpha {number}") for number in range(8)]
-        old.gate.wait_for_arrival(len(old.steps) + 1)
-        eventually(lambda: client.get("/metrics").text.count('precis_queue_texts{model="news-en"} 4.0'))
+        eventually(lambda: 'precis_queue_texts{model="news-en"} 7.0' in client.get("/metrics").text)
         store.numbers["news-en"] = 2
         assert reload(client).json()["digest"] == digest(2)
         assert answered_by(client) == digest(2)
         assert not any(answer.done() for answer in admitted)
         again = reload(client)
         assert (again.status_code, again.json()["error_type"]) == (409, "reload-running")
-        old.gate.open()
+        gate.open()
         assert {answer.result() for answer in admitted} == {digest(1)}
     eventually(lambda: reload(client).status_code == 200)
-    gone = weakref.ref(old)
-    del old
     eventually(lambda: gone() is None)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("precis-waiting")]
 

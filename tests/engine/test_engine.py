@@ -358,7 +358,7 @@ def test_an_engine_that_is_retired_answers_what_it_admitted_and_sends_new_work_t
     with running(model, observer=observer, threads=2) as engine:
         model.gate.close()
         admitted = engine.submit([request] * 12)
-        retiring = threading.Thread(target=engine.retire)
+        retiring = threading.Thread(target=engine.retire, args=(PATIENCE,))
         retiring.start()
         eventually(lambda: not engine.ready)
         with pytest.raises(RetiredError):
@@ -380,7 +380,7 @@ def test_a_drain_ends_the_patience_of_an_engine_that_is_retired() -> None:
         model.gate.close()
         (admitted,) = engine.submit([SummaryRequest("alpha", BEAMS)])
         model.gate.wait_for_arrival(1)
-        retiring = threading.Thread(target=engine.retire)
+        retiring = threading.Thread(target=engine.retire, args=(PATIENCE,))
         retiring.start()
         eventually(lambda: not engine.ready)
         draining = threading.Thread(target=engine.drain, args=(0.01,))
