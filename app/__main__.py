@@ -1,5 +1,6 @@
 """`python -m app`: serve, with the settings of the environment. `precis serve` chooses some of them itself."""
 
+import signal
 import sys
 
 from app.config import let_waiting_threads_sleep, load_settings
@@ -18,6 +19,7 @@ def main(**chosen: str) -> int:
         print(f"precis: {error}", file=sys.stderr)
         return 2
     configure_logs(settings)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     let_waiting_threads_sleep()
     if settings.device in ("auto", "cpu"):
         forks.begin()  # side by side with this process

@@ -4,15 +4,18 @@ PrecisError
  ├─ ConfigurationError          a setting is wrong: start-up ends with one line
  ├─ CheckpointError             a checkpoint is missing, damaged or of an unknown kind
  ├─ InputError                  a file or line given to the command line is no text
+ ├─ RetiredError                an engine whose checkpoint was replaced: its successor takes the work
  └─ RequestError                answered as application/problem+json with `status`
      ├─ MalformedBodyError      400
      ├─ UnauthorizedError       401
      ├─ ForbiddenError          403
      ├─ ModelNotFoundError      404
+     ├─ ReloadRunningError      409
      ├─ TooLargeError           413
      ├─ UnsupportedMediaTypeError 415
      ├─ InvalidRequestError     422, with the fields that are wrong
      ├─ TooManyRequestsError    429, with the limit that is used up, and the seconds after which to try again
+     ├─ ReloadFailedError       422, the checkpoint in the store cannot be served; the old one is
      ├─ ModelFailedError        500, this text alone made the model fail
      ├─ OverloadedError         503, with the seconds after which to try again
      │   ├─ TooLateError        503, it could not be answered before its own deadline
@@ -38,6 +41,10 @@ class CheckpointError(PrecisError):
 
 class InputError(PrecisError):
     """A file or a line of it cannot be read as text; the message says why."""
+
+
+class RetiredError(PrecisError):
+    """This engine takes no work any more, for its checkpoint was replaced. Never seen by callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,12 @@ class ModelNotFoundError(RequestError):
     status, title, slug = 404, "Model not found", "model-not-found"
 
 
+class ReloadRunningError(RequestError):
+    """A reload of this model is running already."""
+
+    status, title, slug = 409, "Reload is running", "reload-running"
+
+
 class TooLargeError(RequestError):
     """Body, text or batch over its limit."""
 
@@ -125,6 +138,12 @@ class TooManyRequestsError(RequestError):
         self.quota = quota
 
 
+class ReloadFailedError(RequestError):
+    """What lies in the model store cannot be served; what was served before still is."""
+
+    status, title, slug = 422, "Reload failed", "reload-failed"
+
+
 class ModelFailedError(RequestError):
     """The model failed on this text; its neighbours are answered."""
 
@@ -159,3 +178,8 @@ class DeadlineExceededError(RequestError):
     """The request's own deadline passed."""
 
     status, title, slug = 504, "Deadline exceeded", "deadline-exceeded"
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error says, or of what kind it is where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -125,6 +125,17 @@ MODEL: dict[str, Any] = {
     "card": "# news-en",
 }
 MODEL_LIST: dict[str, Any] = {"default": "news-en", "models": [MODEL]}
+RELOAD: dict[str, Any] = {
+    "name": "news-en",
+    "digest": DIGEST,
+    "changed": True,
+    "seconds": 1.84,
+    "previous_digest": "sha256:60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
+}
+RELOAD_FAILED = (
+    "model_store/news-en/config.json: not valid JSON (Expecting value: line 1 column 1 (char 0)); "
+    f"{DIGEST} is served as before"
+)
 HEALTH: dict[str, Any] = {"status": "ok"}
 METRICS = (
     "# HELP precis_queue_texts Texts waiting; each part of a long text counts.\n"
@@ -163,5 +174,6 @@ EXAMPLES = {
     "DefaultParameters": DEFAULT_PARAMETERS,
     "Model": MODEL,
     "ModelList": MODEL_LIST,
+    "Reload": RELOAD,
     "Health": HEALTH,
 }

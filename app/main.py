@@ -1,6 +1,8 @@
 """Assembly: settings -> models -> engines -> routes. Nothing is loaded at import; everything is passed in."""
 
+import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,13 +17,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
-from app.api import catalog, docs, huggingface, operations, page, summaries
+from app.api import admin, catalog, docs, huggingface, operations, page, summaries
 from app.api.access import CORS, Access
 from app.api.lag import watched
 from app.api.limits import Limiter
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION, SERVERS, TAGS
 from app.api.problems import answer_error
+from app.api.reloads import Reloads
 from app.api.service import Service
 from app.api.threads import limit_threads
 from app.api.tracing import Tracing, open_tracing
@@ -30,11 +33,13 @@ from app.engine.costs import Load
 from app.engine.engine import Engine, threads_for
 from app.engine.process import LoadModel, ProcessLanes
 from app.engine.settling import settle
-from app.errors import RequestError
+from app.engine.trial import try_out
+from app.errors import CheckpointError, RequestError, in_one_line
 from app.keys import open_keys
 from app.metrics import Metrics, PrometheusObserver
 from app.models import registry
 from app.models.base import Seq2SeqModel
+from app.models.checkpoint import verify
 
 ROWS_ON_CPU, ROWS_ON_GPU = 64, 256
 TELEMETRY_OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
@@ -45,6 +50,7 @@ log = structlog.get_logger("precis")
 def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = None) -> FastAPI:
     """The application. `models` are served as they are; without them, all of the model store is loaded at start-up."""
     service, tracing = Service(settings, Metrics()), open_tracing(os.environ)
+    reloads = _reloads(service, models)
     app = FastAPI(
         title="Precis",
         version=__version__,
@@ -53,7 +59,7 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         servers=SERVERS,
         openapi_tags=TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        lifespan=_lifespan(service, tracing, models),
+        lifespan=_lifespan(service, reloads, tracing, models),
         exception_handlers=dict.fromkeys((RequestError, HTTPException), answer_error),
         openapi_url=None,
         docs_url=None,
@@ -61,13 +67,14 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         redirect_slashes=False,
         telemetry=TELEMETRY_OFF,
     )
-    app.state.service = service
+    app.state.service, app.state.reloads = service, reloads
     for router in (
         summaries.router,
         summaries.batch_router,
         catalog.router,
         huggingface.router,
         operations.router,
+        admin.router,
         docs.router,
         page.router,
     ):
@@ -82,7 +89,16 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
     return app
 
 
-def _lifespan(service: Service, tracing: Tracing | None, models: Sequence[Seq2SeqModel] | None) -> Lifespan:
+def _reloads(service: Service, models: Sequence[Seq2SeqModel] | None) -> Reloads:
+    """From the model store; of models that were given there are no others."""
+    if models is not None:
+        return Reloads(service, lambda: [model.info.name for model in models], lambda _name, _digest: None)
+    return Reloads(service, partial(registry.available, service.settings.model_store), partial(take_up, service))
+
+
+def _lifespan(
+    service: Service, reloads: Reloads, tracing: Tracing | None, models: Sequence[Seq2SeqModel] | None
+) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         limit_threads()
@@ -91,9 +107,12 @@ def _lifespan(service: Service, tracing: Tracing | None, models: Sequence[Seq2Se
             loading.start()
         else:
             serve_models(service, models)
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.begin_all)
         async with watched(service.metrics.event_loop_lag_seconds.observe):
             yield
         await service.drain()
+        await reloads.close(service.settings.drain_seconds)
         if tracing is not None:
             await run_in_threadpool(tracing.close)
         if models is None:  # a thread inside a native library must not be torn down with the interpreter
@@ -151,17 +170,37 @@ def build_engine(model: Seq2SeqModel, service: Service, load: LoadModel | None =
 
 def _load(service: Service, name: str) -> str | None:
     """Load and serve one checkpoint; the reason when that is impossible."""
-    settings, started = service.settings, time.perf_counter()
+    started = time.perf_counter()
     try:
-        load = partial(registry.load, settings.model_store, name, device=settings.device, precision=settings.precision)
-        model = load()
-        engine = build_engine(model, service, load)
-        settle()
-        service.add(engine)
+        engine = open_engine(service, name)
     except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
-        return " ".join(str(error).split()) or type(error).__name__
+        return in_one_line(error)
+    service.add(engine)
     seconds = round(time.perf_counter() - started, 2)
-    info = model.info
+    info = engine.info
     facts = {"digest": info.digest, "device": info.device, "precision": info.precision, "seconds": seconds}
     log.info("model loaded", model=name, **facts)
     return None
+
+
+def take_up(service: Service, name: str, known: str | None) -> Engine | None:
+    """The engine of a checkpoint in the store whose files are as its manifest says; None for the known digest."""
+    return None if verify(service.settings.model_store / name) == known else open_engine(service, name)
+
+
+def open_engine(service: Service, name: str) -> Engine:
+    """Load one checkpoint, start its engine and try it. Raises whatever is the matter."""
+    settings = service.settings
+    load = partial(registry.load, settings.model_store, name, device=settings.device, precision=settings.precision)
+    model = load()
+    engine = build_engine(model, service, load)
+    try:
+        engine.start()
+        try_out(engine)
+        if verify(settings.model_store / name) != model.info.digest:
+            raise CheckpointError(f"{settings.model_store / name}: changed while it was loaded; load it again")
+    except BaseException:
+        engine.drain(grace=0.0)
+        raise
+    settle()
+    return engine

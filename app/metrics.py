@@ -62,6 +62,9 @@ class Metrics:
         self.refused = counter("precis_refused", "Work that was not admitted, or not in time.", ["reason"])
         self.cancelled = counter("precis_cancelled", "Texts whose caller left.")
         self.worker_restarts = counter("precis_worker_restarts", "Lanes of the worker that died and were replaced.")
+        self.reloads = counter("precis_reloads", "Checkpoints that were taken up, or not.", ["outcome"])
+        for outcome in ("changed", "unchanged", "failed"):
+            self.reloads.labels(outcome)
         for reason in (
             "queue_full",
             "draining",

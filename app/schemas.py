@@ -453,6 +453,18 @@ class ModelList(Answered):
     models: list[Model] = Field(description="All that are loaded.")
 
 
+class Reload(Answered):
+    """A model after its reload."""
+
+    name: str = Field(description="Name of the model.")
+    digest: str = Field(description="SHA-256 of the checkpoint that is served now.")
+    changed: bool = Field(description="Whether it is another one than before; the same is left as it runs.")
+    seconds: float = Field(description="From the beginning until it was served.")
+    previous_digest: str | Absent = Field(
+        None, description="SHA-256 of the checkpoint that was served before; absent for a model that is new."
+    )
+
+
 class Health(Answered):
     """The service is well."""
 

@@ -17,6 +17,7 @@ from benchmarks import (
     leavers,
     open_loop,
     overload,
+    restarts,
     roofline,
     scaling,
     streams,
@@ -171,6 +172,21 @@ def leavers_command(
 ) -> None:
     """Clients who leave before they are answered: rows, memory and files that are left of them."""
     print(leavers.measure(precision, clients, rounds, output))
+
+
+@app.command(name="restarts")
+def restarts_command(
+    precision: Precision = "auto",
+    stops: Annotated[int, typer.Option(help="SIGTERMs, each of a service of its own.")] = 50,
+    reloads: Annotated[int, typer.Option(help="Of one service; every fourth one to a corrupt checkpoint.")] = 20,
+    clients: int = 32,
+    seconds: Annotated[float, typer.Option(help="Of load before each, on average.")] = 1.5,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Stops and reloads under load: what becomes of every single request."""
+    plan = restarts.Plan(3 if quick else stops, 4 if quick else reloads, clients, seconds)
+    print(restarts.measure(precision, plan, output))
 
 
 @app.command(name="company")

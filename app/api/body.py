@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs know only the other one
 from typing import Any
@@ -20,7 +20,7 @@ from app.api.record import record_of
 from app.api.service import Service, service_of
 from app.api.threads import by_size
 from app.config import Settings
-from app.errors import FieldError, MalformedBodyError, TooLargeError, UnsupportedMediaTypeError
+from app.errors import FieldError, MalformedBodyError, RetiredError, TooLargeError, UnsupportedMediaTypeError
 from app.schemas import Sent
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -63,8 +63,10 @@ class StrictRoute(APIRoute):
         check_media_type(request)
         service = service_of(request)
         sent = await self._read(request, service)
-        response: Response = await self.endpoint(sent, request, service, **request.path_params)
-        return response
+        while True:
+            with suppress(RetiredError):  # between its finding and its work: nothing is begun, the next one does it
+                response: Response = await self.endpoint(sent, request, service, **request.path_params)
+                return response
 
     async def _read(self, request: Request, service: Service) -> Sent:
         """The body as an object. Nothing of its bytes is left: the caller may wait for a long time."""

@@ -18,12 +18,14 @@ from app.errors import (
     ModelNotFoundError,
     OverloadedError,
     Quota,
+    ReloadFailedError,
+    ReloadRunningError,
     TooLargeError,
     TooManyRequestsError,
     UnauthorizedError,
     UnsupportedMediaTypeError,
 )
-from app.examples import EVENTS, EXAMPLES, FIELD_PROBLEM, PROBLEM
+from app.examples import EVENTS, EXAMPLES, FIELD_PROBLEM, PROBLEM, RELOAD_FAILED
 from app.schemas import TokenEvent
 
 JsonObject = dict[str, Any]
@@ -47,6 +49,7 @@ TAGS: list[JsonObject] = [
     {"name": "Hugging Face", "description": "Hugging Face's summarization task, for clients that exist."},
     {"name": "Models", "description": "What is loaded, and what it can do."},
     {"name": "Operations", "description": "For those who run the service."},
+    {"name": "Administration", "description": "For administrators: what changes the service."},
 ]
 
 EVENTS_TYPE = "text/event-stream"
@@ -126,6 +129,10 @@ ERRORS: dict[str, tuple[str, Sequence[Exception]]] = {
         "The route does not answer this method.",
         [HTTPException(405, headers={"Allow": "POST"})],
     ),
+    "Conflict": (
+        "A reload of this model is running already.",
+        [ReloadRunningError("model 'news-en' is being reloaded, or its old checkpoint still answers what it had")],
+    ),
     "ContentTooLarge": (
         "Body, text or batch is over its limit.",
         [TooLargeError(f"/text {TOO_LONG}", (FieldError("/text", TOO_LONG),))],
@@ -135,8 +142,9 @@ ERRORS: dict[str, tuple[str, Sequence[Exception]]] = {
         [UnsupportedMediaTypeError("send the body as JSON, with the header 'Content-Type: application/json'")],
     ),
     "InvalidRequest": (
-        "A field is wrong or unknown, or the text does not fit the model and `truncation` is `error`.",
-        [invalid((FieldError(**FIELD_PROBLEM),))],
+        "A field is wrong or unknown, or the text does not fit the model and `truncation` is `error`; or, of a reload, "
+        "what lies in the model store cannot be served.",
+        [invalid((FieldError(**FIELD_PROBLEM),)), ReloadFailedError(RELOAD_FAILED)],
     ),
     "TooManyRequests": (
         "A limit of the API key is used up.",

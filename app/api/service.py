@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from app.api.problems import printable
 from app.api.room import Room
+from app.api.threads import in_own_thread
 from app.config import Settings
 from app.engine.engine import Engine
 from app.errors import DrainingError, ModelNotFoundError, OverloadedError
@@ -77,10 +78,18 @@ class Service:
         return OverloadedError(REFUSALS[reason], engine.retry_after() if engine else LOADING_RETRY_AFTER)
 
     def add(self, engine: Engine) -> None:
-        """Start an engine and serve it. The table is replaced, never changed, so that readers need no lock."""
+        """Start an engine and serve it, instead of one of the same name that is to be retired.
+
+        The table is replaced, never changed, so that readers need no lock.
+        """
         engine.start()
         self._to_drain.append(engine)
         self._engines = {**self._engines, engine.info.name: engine}
+
+    def forget(self, engine: Engine) -> None:
+        """One that another took the place of, and that has nothing more to answer."""
+        if engine in self._to_drain:
+            self._to_drain.remove(engine)
 
     def engine(self, name: str | None) -> Engine:
         """The engine of a model, or of the default one, for new work."""
@@ -106,9 +115,7 @@ class Service:
         """Refuse new work at once; return when everything admitted is answered, or when the grace is over."""
         self.draining = True
         engines, self._to_drain = self._to_drain, []
-        # Not in the threads that answer: what is answered meanwhile needs those.
-        drains = (asyncio.to_thread(engine.drain, self.settings.drain_seconds) for engine in engines)
-        await asyncio.gather(*drains)
+        await asyncio.gather(*(in_own_thread(engine.drain, self.settings.drain_seconds) for engine in engines))
 
     def _refused(self, reason: str, retry_after: int) -> DrainingError:
         self.metrics.refused.labels("draining").inc()

@@ -85,7 +85,8 @@ class Engine:
         self.drain(grace=0.0)
 
     def submit(self, requests: Sequence[SummaryRequest], waited: float = 0.0) -> list[Future[Summary]]:
-        """Tokenize and admit all of these texts, or none: OverloadedError and those below it, TooLargeError.
+        """Tokenize and admit all of these texts, or none: OverloadedError and those below it, TooLargeError;
+        RetiredError where a successor does.
 
         A text that is wrong on its own does not raise: its future holds the RequestError. Cancelling a future frees its
         rows within one step. Tokenizing takes time: call from a thread.
@@ -111,6 +112,10 @@ class Engine:
         What is left then fails with DrainingError. A second call never shortens the grace of the first.
         """
         self._worker.drain(grace)
+
+    def retire(self, patience: float) -> None:
+        """As `drain`, but new work is told of a successor: RetiredError. A drain meanwhile has a grace of its own."""
+        self._worker.retire(patience)
 
     def retry_after(self) -> int:
         """Whole seconds, at least one, computed from the measured queue."""

@@ -7,8 +7,10 @@ milliseconds; between two steps it looks whether there is an order.
 import atexit
 import logging
 import multiprocessing
+import multiprocessing.util
 import os
 import select
+import shutil
 import signal
 import socket
 import time
@@ -229,10 +231,20 @@ def _main(load: LoadModel, capacity: int, orders: socket.socket, nudges: socket.
     try:
         with torch.inference_mode():
             _serve(load, capacity, channel, nudges)
-    except (OSError, EOFError):  # the service is gone
-        pass
+    except (OSError, EOFError):  # the service has hung up, or is gone
+        _clean_up(channel)
     except Exception as error:  # in the log of the service, which is told by the end of this process; without its words
         logger.error("a lane ends: %s\n%s", type(error).__name__, _frames(error))
+
+
+def _clean_up(channel: Channel) -> None:
+    """A service that was killed has left a folder, with the socket of the server of forks."""
+    try:
+        channel.send(None)  # whoever has only hung up would read on
+    except OSError:
+        shutil.rmtree(multiprocessing.util.get_temp_dir(), ignore_errors=True)
+    except EOFError:
+        pass
 
 
 def _serve(load: LoadModel, capacity: int, channel: Channel, nudges: socket.socket) -> None:

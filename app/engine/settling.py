@@ -1,4 +1,4 @@
-"""What is left of the memory once a model is loaded."""
+"""What is left of the memory once a model is loaded, or another one has gone."""
 
 import ctypes
 import gc
@@ -14,3 +14,9 @@ def settle() -> None:
     gc.freeze()
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def settle_again() -> None:
+    """Look once more through what stays: a model has gone, and was a part of it."""
+    gc.unfreeze()
+    settle()

@@ -36,7 +36,14 @@ from app.engine.lane import Lane, LaneDiedError, LaneFailedError, OpenLane, is_o
 from app.engine.observer import EngineObserver
 from app.engine.request import WrittenToken
 from app.engine.scheduler import Scheduler, Turn, is_gone, never
-from app.errors import DeadlineExceededError, DrainingError, ModelFailedError, OverloadedError, RequestError
+from app.errors import (
+    DeadlineExceededError,
+    DrainingError,
+    ModelFailedError,
+    OverloadedError,
+    PrecisError,
+    RetiredError,
+)
 from app.models.base import Seq2SeqModel
 from app.search import Written
 
@@ -81,7 +88,7 @@ class Worker:
         self._live: list[dict[int, Job]] = [{} for _ in range(threads)]  # by the numbers of their tasks
         self._outboxes: list[deque[Ended]] = [deque() for _ in range(threads)]  # jobs that have left, to be answered
         self._threads: list[threading.Thread] = []
-        self._draining = self._stopping = False
+        self._retired = self._draining = self._stopping = False
         self._grace_end = -float("inf")
         self._beats = [clock()] * threads
         self._idle_deaths = [0] * threads  # in a row, of each lane
@@ -103,8 +110,10 @@ class Worker:
                 self._threads = [self._thread(lane) for lane in range(len(self._beats))]
 
     def check_accepting(self) -> None:
-        """Raise unless new work is accepted."""
+        """Raise unless new work is accepted: RetiredError where a successor accepts it."""
         with self._changed:
+            if self._retired:
+                raise RetiredError("this engine is retired")
             if not self._accepting:
                 state = "stopping" if self._draining else "not running"
                 raise DrainingError(f"The service is {state}; send this again.", self._scheduler.retry_after())
@@ -125,7 +134,7 @@ class Worker:
                 self.check_accepting()
                 self._check_held(tickets)
                 self._scheduler.admit(jobs, now)
-            except RequestError:
+            except PrecisError:
                 for ticket in tickets:
                     ticket.release()
                 raise
@@ -175,6 +184,13 @@ class Worker:
         with self._changed:
             return self._scheduler.retry_after()
 
+    def retire(self, patience: float) -> None:
+        """As `drain`, for one that a successor stands in for; a drain that comes meanwhile may end it before."""
+        with self._changed:
+            self._retired = True
+            self._changed.wait_for(lambda: self._idle or self._stopping or not self._threads, patience)
+        self.drain(grace=0.0)
+
     def drain(self, grace: float) -> None:
         """Refuse new work, answer all that was admitted within the grace, stop. A later call never shortens it."""
         with self._changed:
@@ -185,6 +201,7 @@ class Worker:
             left = self._scheduler.unfinished()
             self._stopping = True
             self._call_all()
+            self._changed.notify_all()  # whoever retires this worker
             threads = self._threads
         for job in left:
             job.ticket.fail(DrainingError("The service stopped before this text was summarized.", retry_after=1))
@@ -204,7 +221,7 @@ class Worker:
 
     @property
     def _accepting(self) -> bool:
-        return bool(self._threads) and not self._draining and not self._stopping
+        return bool(self._threads) and not (self._retired or self._draining or self._stopping)
 
     @property
     def _broken(self) -> bool:

@@ -24,10 +24,12 @@ from app.errors import (
     InvalidRequestError,
     ModelFailedError,
     OverloadedError,
+    RetiredError,
     TooLargeError,
     TooLateError,
 )
 from app.models.base import DecodingOptions, Limits, Span, StepOutput, Tokens
+from tests.api.waiting import eventually
 from tests.engine.running import BEAMS, GREEDY, PATIENCE, Clock, RecordingObserver, alone, assert_same, running
 from tests.fakes import COPY_GATE, END, START, WORDS, FakeModel, Row, distribution, fake_info
 
@@ -348,6 +350,46 @@ def test_an_engine_that_is_not_started_or_drained_refuses_work() -> None:
     with pytest.raises(DrainingError):
         engine.submit([SummaryRequest("alpha", GREEDY)])
     assert observer.events["refused draining"] == 2
+
+
+def test_an_engine_that_is_retired_answers_what_it_admitted_and_sends_new_work_to_its_successor() -> None:
+    model, observer = FakeModel(), RecordingObserver()
+    request = SummaryRequest("alpha", BEAMS)
+    with running(model, observer=observer, threads=2) as engine:
+        model.gate.close()
+        admitted = engine.submit([request] * 12)
+        retiring = threading.Thread(target=engine.retire, args=(PATIENCE,))
+        retiring.start()
+        eventually(lambda: not engine.ready)
+        with pytest.raises(RetiredError):
+            engine.submit([request])
+        assert retiring.is_alive()
+        model.gate.open()
+        for future in admitted:
+            assert_same(future.result(PATIENCE), alone(request))
+        retiring.join(PATIENCE)
+        assert not retiring.is_alive()
+        with pytest.raises(RetiredError):
+            engine.stream(dataclasses.replace(request, options=GREEDY, on_token=lambda _token: None))
+    assert not [event for event in observer.events if event.startswith("refused")]
+
+
+def test_a_drain_ends_the_patience_of_an_engine_that_is_retired() -> None:
+    model = FakeModel()
+    with running(model) as engine:
+        model.gate.close()
+        (admitted,) = engine.submit([SummaryRequest("alpha", BEAMS)])
+        model.gate.wait_for_arrival(1)
+        retiring = threading.Thread(target=engine.retire, args=(PATIENCE,))
+        retiring.start()
+        eventually(lambda: not engine.ready)
+        draining = threading.Thread(target=engine.drain, args=(0.01,))
+        draining.start()
+        assert isinstance(admitted.exception(PATIENCE), DrainingError)
+        model.gate.open()
+        for thread in (retiring, draining):
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
 
 
 def test_what_happens_is_told_to_the_observer() -> None:
