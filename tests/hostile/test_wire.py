@@ -1,12 +1,16 @@
 """Bytes that are no HTTP, or HTTP that two readers would read in two ways."""
 
+import json
+import socket
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tests.api.waiting import PATIENCE
 from tests.hostile.conversations import BODY, CHUNKS, GET, POST, TLS_HELLO, bytes_like_http
-from tests.hostile.siege import Siege
+from tests.hostile.siege import GOOD, Siege
 from tests.hostile.texts import SECRET
-from tests.hostile.wire import lines
+from tests.hostile.wire import answers_of, lines, statuses
 
 HIDDEN = lines(b"GET /hidden HTTP/1.1", b"Host: x")
 few = settings(max_examples=150, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
@@ -113,6 +117,38 @@ def test_a_second_request_is_never_found_in_a_body_of_unclear_length(siege: Sieg
 )
 def test_a_request_that_is_cut_short_is_nobodys(siege: Siege, sent: bytes) -> None:
     assert siege.send(sent) == []
+
+
+def test_what_came_before_nonsense_is_answered_and_nothing_after_it(siege: Siege) -> None:
+    good = json.dumps(GOOD).encode()
+    request = lines(*POST, b"Content-Length: %d" % len(good)) + good
+    first, second = siege.send(request * 2 + b"NONSENSE\r\n\r\n" + lines(*GET), cut=False)
+    assert first.status == second.status == 200
+    assert first.json()["summary"] == second.json()["summary"]
+
+
+def test_nonsense_in_a_body_that_was_refused_already_is_not_answered_again(siege: Siege) -> None:
+    head = lines(b"POST /summarize HTTP/1.1", b"Host: x", b"Content-Type: text/plain", b"Transfer-Encoding: chunked")
+    with socket.create_connection(("127.0.0.1", siege.port), timeout=PATIENCE) as caller:
+        caller.sendall(head + b"1\r\n{\r\n")
+        received = caller.recv(1 << 16)
+        caller.sendall(b"NONSENSE\r\n")
+        received += caller.makefile("rb").read()
+    assert statuses(answers_of(received)) == [415]
+
+
+def test_a_trailer_is_no_header(siege: Siege) -> None:
+    head = lines(b"POST /summarize HTTP/1.1", b"Host: x", b"Connection: close", b"Transfer-Encoding: chunked")
+    trailers = lines(b"0", b"Content-Type: application/json", b"X-Request-ID: from-a-trailer")
+    (answer,) = siege.send(head + b"1\r\n{\r\n" + trailers, cut=False)
+    assert answer.status == 415
+    assert answer.headers["x-request-id"] != "from-a-trailer"
+
+
+def test_thousands_of_requests_that_come_together_and_offer_upgrades_harm_nobody(siege: Siege) -> None:
+    offer = lines(b"GET /livez HTTP/1.1", b"Connection: upgrade", b"Upgrade: h2c")
+    answers = siege.send(offer * 3000 + lines(*GET, b"Connection: close"), cut=False)
+    assert set(statuses(answers)) <= {200}
 
 
 @few
