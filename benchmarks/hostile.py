@@ -64,7 +64,13 @@ def _draw(strategy: st.SearchStrategy[Any], count: int, go: Callable[[Any], obje
     """So many draws, other ones each time; what is wrong with some does not stop it."""
     found: list[str] = []
 
-    @settings(max_examples=count, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(strategy)
     def run(drawn: Any) -> None:
         try:
