@@ -12,6 +12,22 @@ from tests.hostile.wire import Attack
 
 JSON = b"application/json"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "PURGE")
+TEXTS = ("text", "texts", "inputs", "summary")
+OPTIONS: Mapping[str, tuple[Any, ...]] = {  # that are right, alone at least
+    "truncation": ("head", "error", "chunk"),
+    "stream": (True, False),
+    "level": ("token", "word"),
+    "format": ("dense", "top"),
+    "top_k": (1, 1000),
+    "precision": (1, 8),
+    "timeout_ms": (1, 20_000),
+    "num_beams": (1, 2, 8),
+    "max_length": (1, 64),
+    "min_length": (0, 8),
+    "length_penalty": (-10, 0.0, 10),
+    "no_repeat_ngram_size": (0, 1, 100),
+    "numbers_from_source": (True, False),
+}
 Pointer = tuple[str, ...]
 Tree = bytes | list[tuple[bytes, "Tree"]]  # a piece of JSON, or the fields of an object; names may repeat
 
@@ -105,13 +121,16 @@ def paths_of(document: Mapping[str, Any]) -> list[str]:
 
 @st.composite
 def hostile_bodies(draw: st.DrawFn, routes: Sequence[Route], *, huge: bool = False) -> Attack:
-    """A body that a route should look at twice, with a head that is mostly right."""
+    """A body that a route should look at twice, with a head that is mostly right. Half of them differ
+    from a right one in texts and options only; with `huge`, some texts are longer than a text may be."""
     route = draw(st.sampled_from(routes))
-    body = draw(_bodies(route, texts() | huge_texts() if huge else texts()))
-    media_type = draw(st.sampled_from((JSON,) * 40 + _MEDIA_TYPES))
-    headers = ((b"Content-Type", media_type), *draw(_few_headers()))
+    text = texts() | huge_texts() if huge else texts()
+    body = draw(_readable(route, text) if draw(st.booleans()) else _bodies(route, text))
+    headers: list[tuple[bytes, bytes]] = [(b"Content-Type", JSON)]
+    if draw(st.integers(0, 9)) == 0:
+        headers = [(b"Content-Type", draw(st.sampled_from(_MEDIA_TYPES))), *draw(_few_headers())]
     chunk = draw(st.sampled_from((0, 0, 0, 0, 1, 7, 4096, 65_537)))
-    return Attack("POST", route.path.encode(), headers, body, chunk if len(body) < 10_000 * chunk else 0)
+    return Attack("POST", route.path.encode(), tuple(headers), body, chunk if len(body) < 10_000 * chunk else 0)
 
 
 @st.composite
@@ -127,6 +146,23 @@ def hostile_heads(draw: st.DrawFn, routes: Sequence[Route], paths: Sequence[str]
 
 def _few_headers() -> st.SearchStrategy[list[tuple[bytes, bytes]]]:
     return st.just([]) | st.lists(st.sampled_from(_HEADERS), max_size=4)
+
+
+@st.composite
+def _readable(draw: st.DrawFn, route: Route, text: st.SearchStrategy[str]) -> bytes:
+    tree = _tree(route.example)
+    for pointer in [each for each in route.fields if each[-1] in TEXTS]:
+        if pointer[-1] in route.example:
+            tree = _edited(tree, pointer, draw(_texts_like(route.example[pointer[-1]], text)))
+    for pointer in draw(st.lists(st.sampled_from([each for each in route.fields if each[-1] in OPTIONS]), max_size=3)):
+        tree = _edited(tree, pointer, json.dumps(draw(st.sampled_from(OPTIONS[pointer[-1]]))).encode())
+    return _written(tree)
+
+
+def _texts_like(example: object, text: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
+    """One, or several where the example has several."""
+    one = strings(text)
+    return st.lists(one, min_size=1, max_size=4).map(_array) if isinstance(example, list) else one
 
 
 @st.composite
@@ -171,7 +207,7 @@ def _tree(content: Any) -> Tree:
     return [(_name(name), _tree(value)) for name, value in content.items()]
 
 
-def _edited(tree: Tree, pointer: Pointer, value: bytes, *, twice: bool) -> Tree:
+def _edited(tree: Tree, pointer: Pointer, value: bytes, *, twice: bool = False) -> Tree:
     """With another value there, in the place of the old one or, `twice`, beside it."""
     first, *rest = pointer
     fields = tree if isinstance(tree, list) else []
@@ -186,6 +222,10 @@ def _written(tree: Tree) -> bytes:
     if isinstance(tree, bytes):
         return tree
     return b"{" + b", ".join(name + b": " + _written(value) for name, value in tree) + b"}"
+
+
+def _array(items: Sequence[bytes]) -> bytes:
+    return b"[" + b", ".join(items) + b"]"
 
 
 def _name(name: str) -> bytes:
