@@ -50,6 +50,7 @@ class Protocol(HttpToolsProtocol):
     _silent = 0  # bytes in which the parser found nothing complete
     _since: float | None = None  # when what is being read began: a head or a body; None where nothing is
     _in_body = False
+    _refused = False  # what came cannot be read: nothing more is
     _received = 0  # bytes of this body
     _unsent: tuple[float, int] | None = None  # since when there is something to send, and how much it was
     _active: RequestResponseCycle | None = None  # what is being answered, or was last; others may be sent ahead
@@ -84,24 +85,30 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        self._silent += len(data)
         if self._since is None:
             self._since = self.loop.time()
+        while data and not self._refused:  # as often as requests that came together offer upgrades
+            data = self._read(data)
+
+    def _read(self, data: bytes) -> bytes:
+        """What is to be read again."""
+        self._silent += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             if self._upgrade_offered:
-                self._decline(data[upgrade.args[0] :])
+                return self._declined(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse()
         else:
             if self._silent > MOST_HEADER_BYTES:
                 self._refuse()
+        return b""
 
     def on_message_begin(self) -> None:
         if self._last:
             raise ValueError("the connection ends with the request before this one")
-        self._head = 0
+        self._head, self._in_body = 0, False
         self._since = self.loop.time()
         super().on_message_begin()
 
@@ -111,7 +118,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._grow(len(name) + len(value))
-        super().on_header(name, value)
+        if not self._in_body:  # a trailer is no header (RFC 9110, 6.5.1)
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self._upgrade_offered:
@@ -155,11 +163,11 @@ class Protocol(HttpToolsProtocol):
     def _upgrade_offered(self) -> bool:
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
-    def _decline(self, rest: bytes) -> None:
-        """Read the request again without the offer: after one the parser takes what follows for another protocol."""
+    def _declined(self, rest: bytes) -> bytes:
+        """The request without the offer: after one the parser takes what follows for another protocol."""
         line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         kept = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
-        self.data_received(b"\r\n".join((line, *kept, b"", rest)))
+        return b"\r\n".join((line, *kept, b"", rest))
 
     # Too many
 
@@ -238,8 +246,16 @@ class Protocol(HttpToolsProtocol):
     # The last words of a connection: problems like any other, though no route and no middleware sees such a request
 
     def _refuse(self) -> None:
-        if not self._last and not self.transport.is_closing():
+        """Never in another answer nor in the place of one: what came before is answered, and nothing after it."""
+        self._refused = True
+        if self._last or self.transport.is_closing():
+            return
+        if self._in_body and (self.pipeline or self.cycle.response_started):
+            self.transport.close()
+        elif self._in_body or self.cycle is None or self.cycle.response_complete:
             self._end_with(UNREADABLE)
+        else:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # the signature is uvicorn's
         self._end_with(UNREADABLE)

@@ -189,6 +189,25 @@ def restarts_command(
     print(restarts.measure(precision, plan, output))
 
 
+@app.command(name="hostile")
+def hostile_command(
+    precision: Precision = "auto",
+    requests: Annotated[int, typer.Option(help="Made from the OpenAPI document; at least so many.")] = 10_000,
+    bodies: Annotated[int, typer.Option(help="That a route should look at twice.")] = 5_000,
+    heads: Annotated[int, typer.Option(help="Methods, paths and headers that hardly anybody sends.")] = 2_000,
+    conversations: Annotated[int, typer.Option(help="Bytes that are almost HTTP.")] = 2_000,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Thousands of hostile requests: exits with 1 when one answer was wrong."""
+    from benchmarks import hostile  # with libraries that only tests need
+
+    plan = hostile.Plan(requests, bodies, heads, conversations)
+    report, wrong = hostile.measure(precision, hostile.Plan(100, 100, 100, 100) if quick else plan, output)
+    print(report)
+    raise SystemExit(1 if wrong else 0)
+
+
 @app.command(name="company")
 def company_command(
     texts: int = 1000,

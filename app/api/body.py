@@ -1,10 +1,12 @@
 """Reads a body strictly: its type, its size while it arrives, and JSON that means one thing only."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
 from functools import cached_property
+from json.decoder import JSONArray, JSONObject  # type: ignore[attr-defined]  # what arrays and objects are read by
 from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # the stubs know only the other one
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,9 +26,11 @@ from app.errors import FieldError, MalformedBodyError, RetiredError, TooLargeErr
 from app.schemas import Sent
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Scan = Callable[[str, int], tuple[object, int]]  # the value that begins there, and where it ends
 READ_AT_ONCE = 64 * 1024  # bytes
 HUGE = 1024 * 1024  # bytes: read one at a time, for with one wide character it takes five times as much for a moment
 MOST_FIELDS = 64  # of one object: keeps a hostile body from becoming as many error messages
+MOST_VALUES = 100_000  # of one body: an empty array takes two bytes of it, and sixty of our memory
 
 
 class StrictRoute(APIRoute):
@@ -133,7 +137,7 @@ async def read_body(request: Request, limit: int, need: Callable[[int], bool], s
 
 def parse_json(body: bytes | bytearray) -> object:
     """NaN and Infinity pass here: no field takes them, so that the error can name the field."""
-    decoder = _DECODER if len(body) <= READ_AT_ONCE else _YIELDING_DECODER
+    decoder = _DECODER if len(body) <= READ_AT_ONCE else _yielding_decoder()
     try:
         return decoder.decode(body.decode())
     except UnicodeDecodeError as error:
@@ -166,9 +170,26 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
-# Reads every value, not the whole body, in one go: meanwhile the event loop would wait, though it is another thread.
-_YIELDING_DECODER = json.JSONDecoder(object_pairs_hook=_object)
-_YIELDING_DECODER.scan_once = py_make_scanner(_YIELDING_DECODER)  # type: ignore[attr-defined]  # where it looks
+
+
+def _yielding_decoder() -> Any:
+    """Reads and counts every value, not the whole body, in one go: meanwhile the event loop would wait, though it is
+    another thread."""
+    decoder: Any = json.JSONDecoder(object_pairs_hook=_object)  # the stubs do not know what it reads by
+    numbers = itertools.count(1)
+
+    def counted(scan: Scan) -> Scan:
+        def scan_next(text: str, index: int) -> tuple[object, int]:
+            if next(numbers) > MOST_VALUES:
+                raise TooLargeError(f"the body holds more than {MOST_VALUES} values")
+            return scan(text, index)
+
+        return scan_next
+
+    decoder.parse_array = lambda state, scan: JSONArray(state, counted(scan))
+    decoder.parse_object = lambda state, strict, scan, *how: JSONObject(state, strict, counted(scan), *how)
+    decoder.scan_once = py_make_scanner(decoder)
+    return decoder
 
 
 def _too_large(limit: int) -> TooLargeError:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from app.api.body import READ_AT_ONCE, parse_json
+from app.api.body import MOST_VALUES, READ_AT_ONCE, parse_json
 from app.config import Settings
-from app.errors import InvalidRequestError, MalformedBodyError
+from app.errors import InvalidRequestError, MalformedBodyError, TooLargeError
 from tests.api.asgi import exchange
 
 JSON = {"Content-Type": "application/json"}
@@ -174,6 +174,16 @@ def test_a_body_over_its_limit_is_413(client: TestClient, settings: Settings, pa
     size: int = getattr(settings, limit)
     assert post(client, b" " * (size + 1), path).status_code == 413
     assert post(client, b" " * size, path).status_code == 400
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1.5", '""', '[{"a": []}]'])
+def test_a_body_of_very_many_small_values_is_too_large(value: str) -> None:
+    with pytest.raises(TooLargeError, match=f"more than {MOST_VALUES} values"):
+        parse_json(b'{"texts": [%s]}' % b",".join([value.encode()] * MOST_VALUES))
+
+
+def test_a_body_of_as_many_values_as_may_be_is_read() -> None:
+    assert parse_json(b"[" + b",".join([b"[]"] * MOST_VALUES) + b"]") == [[]] * MOST_VALUES
 
 
 def test_a_body_that_declares_to_be_too_long_is_refused_before_it_is_read(app: FastAPI, settings: Settings) -> None:
