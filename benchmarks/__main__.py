@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure this checkout on this machine."""
 
 import json
+import random
 import signal
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks import alone, company, comparison, connections, open_loop, roofline, scaling, streams, ties, tune
+from benchmarks import alone, company, comparison, connections, open_loop, roofline, scaling, soak, streams, ties, tune
 from benchmarks.counting import PRECISIONS
+from benchmarks.systems import System
 from benchmarks.texts import SAMPLE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -119,6 +121,22 @@ def streams_command(
     if quick:
         plan = streams.Plan(clients=20, others=8, stalled=5, rounds=1, seconds=2.0)
     print(streams.measure(precision, plan, output))
+
+
+@app.command(name="soak")
+def soak_command(
+    minutes: float = 30.0,
+    faults: Annotated[bool, typer.Option(help="Kill or stop a lane's process now and then.")] = True,
+    reloads: Annotated[bool, typer.Option(help="Have the service reload its checkpoints now and then.")] = True,
+    seed: Annotated[int | None, typer.Option(help="Of all that is random; a new one when left out.")] = None,
+    precision: Precision = "auto",
+    output: Output = OUTPUT,
+) -> None:
+    """Everything at once for long, faults and reloads too: exits with 1 when an answer is wrong or something grows."""
+    plan = soak.Plan(random.randrange(10**6) if seed is None else seed, minutes, faults, reloads)
+    report, well = soak.measure(plan, System("precis", precision), output)
+    print(report)
+    raise SystemExit(0 if well else 1)
 
 
 @app.command(name="company")
