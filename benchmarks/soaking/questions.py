@@ -48,7 +48,7 @@ WEIGHTS = {
     "models": 2,
     "page": 2,
 }
-SHORT_TIMEOUTS_MS = (1, 5, 20, 60, 200)
+SHORT_TIMEOUTS_MS = (1, 20, 100, 300, 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ def _agreeing(cases: Sequence[Case], plain: Sequence[Question], source: random.R
 
 
 def _attention(source: random.Random) -> dict[str, Any]:
-    shape = source.choice([{}, {}, {"format": "top"}, {"format": "top", "top_k": source.choice((1, 3, 1000))}])
+    top = {"format": "top"}
+    shape: dict[str, Any] = source.choice([{}, {}, top, {**top, "top_k": source.choice((1, 3, 1000))}])
     return {"level": source.choice(("token", "word")), "precision": source.choice((2, 5, 8)), **shape}
 
 
