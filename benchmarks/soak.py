@@ -6,11 +6,14 @@ random moments; in between some 70 % of what the service can do is asked for.
 """
 
 import asyncio
+import os
 import random
+import signal
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +21,14 @@ import httpx2
 
 from benchmarks.report import Record, Results, say, table
 from benchmarks.soaking.curve import draw
-from benchmarks.soaking.disturbances import disturb_a_lane, now_and_then, reload
+from benchmarks.soaking.deploying import Store
+from benchmarks.soaking.disturbances import disturb_a_lane, now_and_then
 from benchmarks.soaking.judging import judge
 from benchmarks.soaking.ledger import Metrics
 from benchmarks.soaking.questions import CHINESE, ENGLISH, burst, catalogue
 from benchmarks.soaking.traffic import Traffic
 from benchmarks.soaking.trends import Trend
-from benchmarks.soaking.watch import family, lanes
+from benchmarks.soaking.watch import catches, family, lanes
 from benchmarks.systems import Server, System, running
 
 MAX_QUEUE = 256  # small, so that a burst is short; and more than is asked for at once between bursts
@@ -32,6 +36,7 @@ BURST_TEXTS = 3 * MAX_QUEUE
 CLIENTS = 16
 REPAIR_SECONDS = 60.0
 LOAD_SECONDS = 60.0
+RELOAD_SECONDS = 120.0
 MOST_TOLD = 200  # of what is wrong
 IN_THE_LOG = ("unforeseen", "Traceback")
 
@@ -85,12 +90,14 @@ def measure(plan: Plan, system: System, folder: Path) -> tuple[str, bool]:
     log.unlink(missing_ok=True)
     say(f"seed {plan.seed}")
     journal.note("plan", **asdict(plan))
-    with running(system, {"PRECIS_MAX_QUEUE": str(MAX_QUEUE)}, log) as server:
-        _wait_for_models(server.url)
-        try:
-            asyncio.run(_Run(plan, server, journal).run())
-        except* (OSError, EOFError) as broken:  # the service is gone, or has nothing to say any more
-            journal.complain(f"the run broke off: {broken.exceptions}")
+    with tempfile.TemporaryDirectory() as ours:
+        store = Store(Path(ours), Path(system.store), (ENGLISH, CHINESE))
+        with running(replace(system, store=ours), {"PRECIS_MAX_QUEUE": str(MAX_QUEUE)}, log) as server:
+            _wait_for_models(server.url)
+            try:
+                asyncio.run(_Run(plan, server, store, journal).run())
+            except* (OSError, EOFError) as broken:  # the service is gone, or has nothing to say any more
+                journal.complain(f"the run broke off: {broken.exceptions}")
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         if any(word in line for word in IN_THE_LOG):
             journal.complain(f"in the log: {line[:200]}")
@@ -111,8 +118,8 @@ def _wait_for_models(url: str) -> None:
 
 
 class _Run:
-    def __init__(self, plan: Plan, server: Server, journal: Journal) -> None:
-        self._plan, self._server, self._journal = plan, server, journal
+    def __init__(self, plan: Plan, server: Server, store: Store, journal: Journal) -> None:
+        self._plan, self._server, self._store, self._journal = plan, server, store, journal
         source = random.Random(plan.seed)
         self._questions = catalogue(plan.texts, source)
         self._traffic = Traffic(server.url, self._questions, source, journal.complain)
@@ -160,7 +167,22 @@ class _Run:
         self._note(await disturb_a_lane(self._server.pid, self._random))
 
     async def _reload(self) -> None:
-        self._note("reload" if reload(self._server.pid) else "no reload: SIGHUP is not caught")
+        """Another checkpoint with the same answers, until it is served: meanwhile the old one may answer, too."""
+        if not catches(self._server.pid, signal.SIGHUP):  # it would be its end
+            self._note("no reload: SIGHUP is not caught")
+            return
+        old = self._store.digests
+        await asyncio.to_thread(self._store.deploy)
+        new = self._store.digests
+        self._traffic.digests = old | new
+        os.kill(self._server.pid, signal.SIGHUP)
+        self._note("reload")
+        end = time.monotonic() + RELOAD_SECONDS
+        while await self._traffic.served() != new:
+            if time.monotonic() > end:
+                self._journal.complain(f"a new checkpoint is not served after {RELOAD_SECONDS:g} s")
+                return
+            await asyncio.sleep(0.5)
 
     def _note(self, event: str) -> None:
         self._happened[event] += 1
@@ -215,6 +237,8 @@ class _Run:
         )
         if restarts > self._happened["lane killed"]:
             self._journal.complain(f"{restarts:g} workers were replaced, {self._happened['lane killed']} were killed")
+        if failed := after.total("precis_reloads_total", outcome="failed"):
+            self._journal.complain(f"{failed:g} reloads failed")
         outcomes: dict[str, dict[str, int]] = {}
         for (kind, outcome), count in sorted(traffic.counts.items(), key=str):
             outcomes.setdefault(kind, {})[str(outcome)] = count

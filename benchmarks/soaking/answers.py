@@ -47,7 +47,7 @@ def envelope(question: Question, answer: Answer, content: Any, request_id: str) 
 
 
 def fixed(answer: Answer, content: Any) -> object:
-    """What is left of the content without ids and times, and only that: always the same for the same question."""
+    """What is left of the content without ids, times and digests: always the same for the same question."""
     if not answer.body:
         return answer.headers.get("content-length")
     if "text/plain" in answer.headers.get("content-type", ""):  # metrics
@@ -55,7 +55,15 @@ def fixed(answer: Answer, content: Any) -> object:
     for each in _objects(content):
         for name in ("id", "request_id", "timing"):
             each.pop(name, None)
+    for each in _checkpoints(content):
+        for name in ("digest", "card"):
+            each.pop(name, None)
     return content
+
+
+def digests(content: Any) -> set[str]:
+    """Of all checkpoints that are named."""
+    return {each["digest"] for each in _checkpoints(content) if "digest" in each}
 
 
 def _events(body: bytes) -> list[Event]:
@@ -104,6 +112,13 @@ def _objects(content: Any) -> Iterator[JsonObject]:
             yield result
             if "error" in result:
                 yield result["error"]
+
+
+def _checkpoints(content: Any) -> Iterator[JsonObject]:
+    """Where answers name one, and where they describe it."""
+    for each in _objects(content):
+        yield each
+        yield from (model for model in (each.get("model"), *each.get("models", ())) if isinstance(model, dict))
 
 
 def _ids(content: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose: lanes that are killed or stand still, and reloads."""
+"""What goes wrong on purpose, and when: lanes that are killed or stand still."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from benchmarks.soaking.watch import age, catches, lanes
+from benchmarks.soaking.watch import age, lanes
 
 GROWN_SECONDS = 10.0  # a lane is up and running at this age
 KILLED = 0.7  # of the faults; in the others a lane stands still
@@ -41,11 +41,3 @@ async def disturb_a_lane(pid: int, source: random.Random) -> str:
         with suppress(ProcessLookupError):
             os.kill(lane, signal.SIGCONT)
     return "lane stopped for a while"
-
-
-def reload(pid: int) -> bool:
-    """Whether the service knows how: to one that does not, the signal would be its end."""
-    if not catches(pid, signal.SIGHUP):
-        return False
-    os.kill(pid, signal.SIGHUP)
-    return True

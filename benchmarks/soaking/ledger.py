@@ -52,9 +52,10 @@ class Metrics:
         families = text_string_to_metric_families(text)
         self._samples = [sample for family in families for sample in family.samples]
 
-    def total(self, name: str) -> float:
-        """Over all labels."""
-        return sum(sample.value for sample in self._samples if sample.name == name)
+    def total(self, name: str, **labels: str) -> float:
+        """Over all others of its labels."""
+        found = (sample for sample in self._samples if sample.name == name and labels.items() <= sample.labels.items())
+        return sum(sample.value for sample in found)
 
     @property
     def requests(self) -> dict[tuple[str, int], float]:

@@ -30,7 +30,7 @@ MANNERS = {
     Manner.LEAVES_WAITING: 6,
     Manner.LEAVES_READING: 3,
 }
-METRICS = get("metrics", "/metrics")
+METRICS, MODELS = get("metrics", "/metrics"), get("models", "/models")
 
 
 class Traffic:
@@ -41,6 +41,7 @@ class Traffic:
         self.ledger = Ledger()
         self.counts: Counter[tuple[str, int | str]] = Counter()  # by kind; status, or manner of leaving
         self.held_back = 0
+        self.digests: set[str] = set()  # of the checkpoints that may answer; of any, where there are none
         self.repairing_until = 0.0  # a worker is being replaced: the service need not be ready
         self._caller = Caller(url, source)
         self._random = source
@@ -121,6 +122,11 @@ class Traffic:
             raise ConnectionError("the service does not tell its metrics")
         return Metrics(answer.body.decode())
 
+    async def served(self) -> set[str]:
+        """The digests of the checkpoints that are served now."""
+        answer = await self.ask(MODELS)
+        return answers.digests(answers.parsed(answer)) if answer and answer.status == 200 else set()
+
     async def come_to_rest(self, before: Metrics) -> None:
         """Nobody asks any more: nothing waits, nothing is live, and all is counted; or that is told as wrong."""
         end = time.monotonic() + RESTING_SECONDS
@@ -174,6 +180,8 @@ class Traffic:
         wrong = list(answers.envelope(question, answer, content, number))
         if answer.status != question.status:
             return wrong if self._may_be(question, answer.status, sent) else [*wrong, f"status {answer.status}"]
+        if self.digests and answers.digests(content) - self.digests:
+            wrong.append("an answer of a checkpoint that is not served any more, or not yet")
         found = answers.fixed(answer, content)
         if self._references.setdefault(question, found) != found:
             wrong.append("another answer than at the start")

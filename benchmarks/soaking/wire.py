@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Caller:
         self.host = urlsplit(url).netloc
         self._address = (urlsplit(url).hostname, urlsplit(url).port)
         self._random = source
-        self._idle: list[tuple[float, Connection]] = []
+        self._idle: deque[tuple[float, Connection]] = deque()
 
     async def exchange(self, message: Message, manner: Manner = Manner.PLAIN) -> Answer | None:
         """The whole answer, or None for one who left.
@@ -96,6 +97,7 @@ class Caller:
             writer.close()
         else:
             self._idle.append((time.monotonic(), (reader, writer)))
+        self._forget_old()
         return answer
 
     async def _behave(
@@ -136,12 +138,20 @@ class Caller:
         await asyncio.sleep(self._random.uniform(0.0, most))
 
     def _kept(self) -> Connection | None:
+        """The last one that was used."""
+        self._forget_old()
         while self._idle:
-            since, (reader, writer) = self._idle.pop()
-            if time.monotonic() - since < IDLE_SECONDS and not reader.at_eof():
+            _, (reader, writer) = self._idle.pop()
+            if not reader.at_eof():
                 return reader, writer
             writer.close()
         return None
+
+    def _forget_old(self) -> None:
+        """After a burst there are more than are needed."""
+        while self._idle and time.monotonic() - self._idle[0][0] > IDLE_SECONDS:
+            _, (_, writer) = self._idle.popleft()
+            writer.close()
 
     async def _connect(self, buffer: int | None = None) -> Connection:
         """With a small buffer the system takes little off the server."""

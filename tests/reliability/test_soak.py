@@ -1,7 +1,9 @@
 """A soak of some seconds: real processes, tiny checkpoints, all that a long one does; and two that have to fail."""
 
 import os
+import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,15 +65,13 @@ def test_a_service_that_lies_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_service_that_dies_fails_and_leaves_what_was_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(soak, "reload", _kill)
+    async def kill(pid: int, _source: random.Random) -> str:
+        os.kill(pid, signal.SIGKILL)
+        return "the service killed"
+
+    monkeypatch.setattr(soak, "disturb_a_lane", kill)
     monkeypatch.setattr(systems, "KINDS", {"precis": ("-m", "tests.benchmarks.soaking.lying")})
-    plan = Plan(seed=1, minutes=1.0, texts=2, calibration=0.2, sample=0.2, reloads_every=0.5)
-    report, well = soak.measure(plan, System("precis", "float32"), tmp_path)
+    report, well = soak.measure(replace(SHORT, minutes=1.0, faults_every=0.5), System("precis", "float32"), tmp_path)
     assert not well
     assert "the run broke off" in report
     assert records(tmp_path, "load")
-
-
-def _kill(pid: int) -> bool:
-    os.kill(pid, signal.SIGKILL)
-    return True

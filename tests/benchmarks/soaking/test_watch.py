@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.soaking.disturbances import reload
 from benchmarks.soaking.watch import age, catches, family, held, lanes
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs /proc")
@@ -53,14 +52,9 @@ def test_a_family_is_a_process_and_all_it_started() -> None:
     assert age(process.pid) == 0
 
 
-def test_a_service_that_cannot_reload_is_not_asked_to() -> None:
-    with python("") as process:
-        assert not reload(process.pid)
-        assert process.poll() is None
-
-
-def test_a_service_that_can_is() -> None:
-    with python("import signal; signal.signal(signal.SIGHUP, lambda *_: None)") as process:
-        assert catches(process.pid, signal.SIGHUP)
-        assert reload(process.pid)
-        assert process.poll() is None
+@pytest.mark.parametrize(
+    ("code", "caught"), [("", False), ("import signal; signal.signal(signal.SIGHUP, lambda *_: None)", True)]
+)
+def test_it_is_known_whether_a_signal_would_be_the_end(code: str, caught: bool) -> None:
+    with python(code or "pass") as process:
+        assert catches(process.pid, signal.SIGHUP) is caught
