@@ -43,7 +43,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format audit train evaluate bench test-browser test-clients test-containers test-generated test-monitoring python
+.PHONY: help serve test check format audit train evaluate bench test-browser test-clients test-containers test-generated test-monitoring soak python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,10 @@ evaluate: $(TRAIN) ## scores, truth and attention of a checkpoint (DATA=rows.jso
 
 bench: $(BENCH) ## the service, its peers and the offline limit on this machine, in about 40 minutes (ARGS=--quick for a look)
 	$(PY) -m benchmarks peers $(ARGS)
+
+soak: MINUTES = 30
+soak: $(TEST) ## everything at once for MINUTES=30, faults and reloads too: wrong answers, and what grows (ARGS="--seed 1" repeats one)
+	$(PY) -m benchmarks soak --minutes $(MINUTES) $(ARGS)
 
 test-browser: $(BROWSER) $(AXE) ## try the page in Chromium (CHROMIUM=path names another one)
 	$(PY) -m pytest tests/browser $(ARGS)

@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measure this checkout on this machine."""
 
 import json
+import random
 import signal
 import sys
 from pathlib import Path
@@ -20,11 +21,13 @@ from benchmarks import (
     restarts,
     roofline,
     scaling,
+    soak,
     streams,
     ties,
     tune,
 )
 from benchmarks.counting import PRECISIONS
+from benchmarks.systems import System
 from benchmarks.texts import SAMPLE
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -206,6 +209,22 @@ def hostile_command(
     report, wrong = hostile.measure(precision, hostile.Plan(100, 100, 100, 100) if quick else plan, output)
     print(report)
     raise SystemExit(1 if wrong else 0)
+
+
+@app.command(name="soak")
+def soak_command(
+    minutes: float = 30.0,
+    faults: Annotated[bool, typer.Option(help="Kill or stop a lane's process now and then.")] = True,
+    reloads: Annotated[bool, typer.Option(help="Have the service reload its checkpoints now and then.")] = True,
+    seed: Annotated[int | None, typer.Option(help="Of all that is random; a new one when left out.")] = None,
+    precision: Precision = "auto",
+    output: Output = OUTPUT,
+) -> None:
+    """Everything at once for long, faults and reloads too: exits with 1 when an answer is wrong or something grows."""
+    plan = soak.Plan(random.randrange(10**6) if seed is None else seed, minutes, faults, reloads)
+    report, well = soak.measure(plan, System("precis", precision), output)
+    print(report)
+    raise SystemExit(0 if well else 1)
 
 
 @app.command(name="company")

@@ -217,28 +217,31 @@ class Tokenizer:
         escaped = data.decode("utf-8", errors="surrogateescape")
         kept: list[str] = []
         position_of: list[int] = []  # for each byte: the number of characters kept before it
+        goes_on: list[bool] = []  # whether it goes on with a character that is kept
         for character in escaped:
             lost = "\udc80" <= character <= "\udcff"
-            position_of.extend([len(kept)] * (1 if lost else len(character.encode())))
+            width = 1 if lost else len(character.encode())
+            position_of.extend([len(kept)] * width)
+            goes_on.extend([False] + [True] * (width - 1))
             if not lost:
                 kept.append(character)
         position_of.append(len(kept))
+        goes_on.append(False)
         raw = "".join(kept)
         offset = len(raw) - len(raw.lstrip())
-        ranges = self._ranges(ids, position_of, data)
+        ranges = self._ranges(ids, position_of, goes_on)
         spans = [_trim(text, start - offset, end - offset) for start, end in ranges]
         return [start for start, _ in spans], [end for _, end in spans]
 
-    def _ranges(self, ids: Sequence[int], position_of: list[int], data: bytes) -> Iterator[tuple[int, int]]:
+    def _ranges(
+        self, ids: Sequence[int], position_of: Sequence[int], goes_on: Sequence[bool]
+    ) -> Iterator[tuple[int, int]]:
         """Character range of each id, before the edges are stripped."""
         byte = 0
         for index in ids:
             first, byte = byte, byte + len(self._bytes[index])
-            start = position_of[first]
             # The range ends with the character that the last byte belongs to, even when it goes on in the next token.
-            last = position_of[byte - 1] if byte > first else start
-            ends_inside = byte < len(data) and data[byte] & 0xC0 == 0x80 and position_of[byte] == last
-            yield start, last + 1 if ends_inside else position_of[byte]
+            yield position_of[first], position_of[byte] + goes_on[byte]
 
 
 def _worth_knowing(word: str, ids: tuple[int, ...]) -> bool:

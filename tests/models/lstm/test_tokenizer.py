@@ -53,6 +53,17 @@ def test_summary_spans_quote_the_summary_and_never_cross(text: str, language: st
         assert covered == {index for index, character in enumerate(decoded.text) if not character.isspace()}
 
 
+@given(st.lists(st.integers(0, 319), max_size=40), LANGUAGES)
+def test_spans_of_whatever_tokens_are_written_never_cross(ids: list[int], language: str) -> None:
+    """A model may write bytes that are no character, between any others."""
+    decoded = trained_tokenizer(language=language).decode(ids)
+    starts, ends = [span.start for span in decoded.spans], [span.end for span in decoded.spans]
+    assert starts == sorted(starts)
+    assert ends == sorted(ends)
+    covered = {index for span in decoded.spans for index in range(span.start, span.end)}
+    assert covered == {index for index, character in enumerate(decoded.text) if not character.isspace()}
+
+
 def test_a_sequence_cut_inside_a_character_leaves_it_out() -> None:
     tokenizer = trained_tokenizer()
     ids = tokenizer.encode("a 漢").ids

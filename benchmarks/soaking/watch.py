@@ -1,0 +1,61 @@
+"""What the processes of a service hold, as the system tells it."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.systems import descendants
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """By one process. Memory that several share counts in parts (Pss)."""
+
+    pid: int
+    mib: float
+    files: int
+    threads: int
+
+
+def held(pid: int) -> Held:
+    """Raises OSError where it is gone."""
+    folder = Path(f"/proc/{pid}")
+    size = re.search(r"^Pss:\s+(\d+) kB$", (folder / "smaps_rollup").read_text(), re.MULTILINE)
+    if size is None:
+        raise ProcessLookupError(pid)
+    files = len(list((folder / "fd").iterdir()))
+    return Held(pid, int(size[1]) / 1024, files, len(list((folder / "task").iterdir())))
+
+
+def family(pid: int) -> list[Held]:
+    """A process, first, and all that it has started. Raises OSError where it is gone."""
+    return [held(pid), *_living(descendants(pid))]
+
+
+def _living(pids: dict[int, str]) -> Iterator[Held]:
+    for pid in pids:
+        with suppress(OSError):
+            yield held(pid)
+
+
+def lanes(pid: int) -> set[int]:
+    """The processes in which a service decodes: another one, which it has started, forks them."""
+    return {lane for child in descendants(pid) for lane in descendants(child)}
+
+
+def age(pid: int) -> float:
+    """Seconds since it began; 0 where it is gone."""
+    try:
+        began = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return float(Path("/proc/uptime").read_text().split()[0]) - began / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    found = re.search(r"^SigCgt:\s+([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
