@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from app.server import MOST_HEADER_BYTES
+from app.connection import MOST_HEADER_BYTES
 from tests.api.waiting import PATIENCE, eventually
 from tests.hostile import promises
 from tests.hostile.texts import SECRET
