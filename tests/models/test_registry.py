@@ -33,10 +33,15 @@ def test_an_unknown_name_lists_those_that_are_there(tmp_path: Path, name: str) -
         load(tmp_path / "store", name)
 
 
-def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [("rnn", "'rnn'"), (None, "missing"), (["lstm"], "an array"), ({}, "an object"), ("x" * 9999, "'xxx"), (7, "7")],
+)
+def test_an_unknown_family_is_refused(tmp_path: Path, family: object, said: str) -> None:
     folder = write_checkpoint(tmp_path / "store")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps({**config, "family": "rnn"}), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps({**config, "family": family}), encoding="utf-8")
     write_manifest(folder)
-    with pytest.raises(CheckpointError, match=r"unknown family 'rnn' \(known: lstm\)"):
+    with pytest.raises(CheckpointError, match=rf"config\.json: unknown family {said}.* \(known: lstm\); ") as refused:
         load(tmp_path / "store", "small")
+    assert len(str(refused.value)) < 300 + len(str(folder))
