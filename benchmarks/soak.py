@@ -31,8 +31,8 @@ from benchmarks.soaking.trends import Trend
 from benchmarks.soaking.watch import catches, family, lanes
 from benchmarks.systems import Server, System, running
 
-# The queue is small, so that a burst is short, and takes what is asked for at once between bursts. Only those miss their
-# deadlines who ask for short ones, however busy the machine is.
+# The queue is small, so that a burst is short, but takes what is asked for at once between bursts. Deadlines are missed
+# only by those who ask for short ones, however busy the machine is.
 MAX_QUEUE = 256
 SETTINGS = {"PRECIS_MAX_QUEUE": str(MAX_QUEUE), "PRECIS_TIMEOUT_MS": "600000"}
 BURST_TEXTS = 3 * MAX_QUEUE
