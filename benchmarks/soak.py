@@ -31,7 +31,10 @@ from benchmarks.soaking.trends import Trend
 from benchmarks.soaking.watch import catches, family, lanes
 from benchmarks.systems import Server, System, running
 
-MAX_QUEUE = 256  # small, so that a burst is short; and more than is asked for at once between bursts
+# The queue is small, so that a burst is short, but takes what is asked for at once between bursts. Deadlines are missed
+# only by those who ask for short ones, however busy the machine is.
+MAX_QUEUE = 256
+SETTINGS = {"PRECIS_MAX_QUEUE": str(MAX_QUEUE), "PRECIS_TIMEOUT_MS": "600000"}
 BURST_TEXTS = 3 * MAX_QUEUE
 CLIENTS = 16
 REPAIR_SECONDS = 60.0
@@ -92,7 +95,7 @@ def measure(plan: Plan, system: System, folder: Path) -> tuple[str, bool]:
     journal.note("plan", **asdict(plan))
     with tempfile.TemporaryDirectory() as ours:
         store = Store(Path(ours), Path(system.store), (ENGLISH, CHINESE))
-        with running(replace(system, store=ours), {"PRECIS_MAX_QUEUE": str(MAX_QUEUE)}, log) as server:
+        with running(replace(system, store=ours), SETTINGS, log) as server:
             _wait_for_models(server.url)
             try:
                 asyncio.run(_Run(plan, server, store, journal).run())
@@ -229,14 +232,14 @@ class _Run:
     # --- the end ---
 
     async def _count(self, before: Metrics) -> None:
-        """What the service counts of its own troubles is not more than was done to it."""
+        """Of its own troubles the service counts none but those that were made."""
         after, traffic = await self._traffic.metrics(), self._traffic
         restarts, cancelled = (
             after.total(name) - before.total(name)
             for name in ("precis_worker_restarts_total", "precis_cancelled_total")
         )
-        if restarts > self._happened["lane killed"]:
-            self._journal.complain(f"{restarts:g} workers were replaced, {self._happened['lane killed']} were killed")
+        if restarts and not self._happened["lane killed"]:
+            self._journal.complain(f"{restarts:g} workers were replaced, and none was killed")
         if failed := after.total("precis_reloads_total", outcome="failed"):
             self._journal.complain(f"{failed:g} reloads failed")
         outcomes: dict[str, dict[str, int]] = {}

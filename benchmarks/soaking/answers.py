@@ -21,6 +21,7 @@ JsonObject = dict[str, Any]
 Event = tuple[str, JsonObject]
 PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
+LONGEST_SHOWN = 100
 FLOAT_ERROR = 1e-4  # of a sum of float32 weights
 _EVENT = re.compile(r"event: (\w+)\ndata: (.*)")
 
@@ -48,8 +49,6 @@ def envelope(question: Question, answer: Answer, content: Any, request_id: str) 
 
 def fixed(answer: Answer, content: Any) -> object:
     """What is left of the content without ids, times and digests: always the same for the same question."""
-    if not answer.body:
-        return answer.headers.get("content-length")
     if "text/plain" in answer.headers.get("content-type", ""):  # metrics
         return None
     for each in _objects(content):
@@ -59,6 +58,17 @@ def fixed(answer: Answer, content: Any) -> object:
         for name in ("digest", "card"):
             each.pop(name, None)
     return content
+
+
+def difference(one: Any, other: Any, where: str = "") -> str:
+    """The first place where they differ, and what the first has there."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        name = next(name for name in (*one, *other) if one.get(name) != other.get(name))
+        return difference(one.get(name), other.get(name), f"{where}/{name}")
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        place = next(place for place, each in enumerate(one) if each != other[place])
+        return difference(one[place], other[place], f"{where}/{place}")
+    return f"{where}: {str(one)[:LONGEST_SHOWN]!r}"
 
 
 def digests(content: Any) -> set[str]:

@@ -183,8 +183,9 @@ class Traffic:
         if self.digests and answers.digests(content) - self.digests:
             wrong.append("an answer of a checkpoint that is not served any more, or not yet")
         found = answers.fixed(answer, content)
-        if self._references.setdefault(question, found) != found:
-            wrong.append("another answer than at the start")
+        expected = self._references.setdefault(question, found)
+        if found != expected:
+            wrong.append(f"another answer than at the start, {answers.difference(found, expected)}")
         return wrong
 
     def _may_be(self, question: Question, status: int, sent: float) -> bool:

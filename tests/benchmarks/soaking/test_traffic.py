@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.soaking import traffic
+from benchmarks.soaking.answers import difference
 from benchmarks.soaking.questions import WEIGHTS, burst, catalogue
 from benchmarks.soaking.traffic import Traffic
 from benchmarks.soaking.wire import Manner
@@ -73,6 +74,20 @@ def told_by(lie: Lie, asleep_at_first: bool, *kinds: str) -> list[str]:
     return told
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "where"),
+    [
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "/a/1/b: '2'"),
+        ({"a": 1}, {"a": 1, "b": 2}, "/b: 'None'"),
+        ([("token", {"text": "x"})], [("token", {"text": "y"})], "/0/1/text: 'x'"),
+        ({"a": [1]}, {"a": [1, 2]}, "/a: '[1]'"),
+        (b"one", b"other", ": \"b'one'\""),
+    ],
+)
+def test_the_first_difference_is_told(one: object, other: object, where: str) -> None:
+    assert difference(one, other) == where
+
+
 def test_every_kind_is_asked() -> None:
     assert {question.kind for question in QUESTIONS} == set(WEIGHTS)
 
@@ -97,7 +112,7 @@ def test_who_tells_the_truth_is_not_blamed() -> None:
         (
             "greedy",
             swap("/summarize", r'"score":-(\d+)\.(\d+)', r'"score":-\1.\g<2>1'),
-            "another answer than at the start",
+            "another answer than at the start, /score: '-",
         ),
         (
             "attention",
