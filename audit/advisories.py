@@ -1,6 +1,6 @@
 """Known weaknesses of the versions that are pinned: pip-audit asks a database of advisories.
 
-It counts a version that the database does not know, or a database that answers nothing, as well. Here that is not well.
+It takes a version that the database does not know for a good one. Here that is as bad as a known weakness.
 """
 
 import json
@@ -21,7 +21,7 @@ def ask(database: str, pins: Path = PINS) -> list[str]:
     pinned = ["--requirement", str(pins), "--disable-pip", "--no-deps"]
     service = ["osv", "--osv-url", database] if "://" in database else [database]
     told = ["--format", "json", "--desc", "off", "--progress-spinner", "off"]
-    command = [tool, *pinned, "--vulnerability-service", *service, *told]
+    command = [tool, *pinned, *told, "--vulnerability-service", *service]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
         packages = json.loads(done.stdout)["dependencies"]

@@ -1,10 +1,11 @@
-"""The bill of components: Python packages told by cyclonedx-bom, Debian's by debsbom, and Python itself.
+"""The bill of components: Python packages told by cyclonedx-bom, Debian's by debsbom, and what neither knows of.
 
 The same environment always gives the same bytes: nothing in it says when it was made.
 """
 
 import json
 import platform
+import re
 import subprocess
 import sys
 import tomllib
@@ -21,11 +22,13 @@ Component = dict[str, Any]
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 SERVICE = "precis"
 EXTRAS = ("otel",)  # what the image has beside the dependencies
+SWAGGER_UI = "swagger-ui"
+WHERE = "from importlib.util import find_spec; print(find_spec('fastapi_offline').origin)"
 
 
 def of_service() -> Bill:
     """What the service needs of the packages that are installed here."""
-    needed = needed_packages()
+    needed = {*needed_packages(), SWAGGER_UI}
     bill = _of_environment(sys.executable)
     kept = [component for component in bill["components"] if canonicalize_name(component["name"]) in needed]
     return {**bill, "components": kept, "dependencies": _among([bill["metadata"]["component"], *kept], bill)}
@@ -67,7 +70,22 @@ def _of_environment(python: str) -> Bill:
     return {
         **bill,
         "metadata": {**bill["metadata"], "component": own},
-        "components": [component for component in bill["components"] if component["name"] != SERVICE],
+        "components": [*(each for each in bill["components"] if each["name"] != SERVICE), _swagger_ui(python)],
+    }
+
+
+def _swagger_ui(python: str) -> Component:
+    """What /docs shows. The package that brings it along does not tell of it."""
+    package = subprocess.check_output([python, "-c", WHERE], text=True).strip()
+    script = Path(package).with_name("static") / "swagger-ui-bundle.js"
+    (version,) = re.findall(r'PACKAGE_VERSION:"([\d.]+)"', script.read_text(encoding="utf-8"))
+    return {
+        "type": "library",
+        "bom-ref": f"{SWAGGER_UI}=={version}",
+        "name": SWAGGER_UI,
+        "version": version,
+        "purl": f"pkg:npm/{SWAGGER_UI}@{version}",
+        "licenses": [{"license": {"id": "Apache-2.0"}}],
     }
 
 

@@ -24,6 +24,8 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
     docker exec "$(docker ps -q)" python -c "from app.models.kernels import library; assert library()"' \
   --exec 'docker exec "$(docker ps -q)" python -c "import app.api.spans"' \
   --exec 'docker exec -i "$(docker ps -q)" python - < tests/containers/listed.py' \
+  --exec '! docker exec "$(docker ps -q)" python -c "import pip" 2>/dev/null' \
+  --exec 'docker exec "$(docker ps -q)" sh -c "test \$(ulimit -c) = 0 && grep \" /tmp .*noexec.*size=65536k\" /proc/mounts"' \
   . "$url/readyz"
 
 # The profile `monitoring`: Prometheus sees the service and answers every query of the board. Grafana's image may not be at
