@@ -39,6 +39,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, Load]:
 
     monkeypatch.setattr(registry, "available", lambda _store: sorted(loads))
     monkeypatch.setattr(registry, "load", load)
+    monkeypatch.setattr("app.main.verify", lambda _folder: fake_info().digest)
     return loads
 
 
