@@ -89,7 +89,7 @@ NOWHERE = ["/nope", "/livez/", "/livez\n", "//livez", "/page/nope", "/docs/nope"
 
 
 @pytest.mark.parametrize("settings", [{}, {"public_pages": True}], ids=["closed", "public pages"], indirect=True)
-@pytest.mark.parametrize("headers", [{}, bearer("wrong"), bearer(""), {"Authorization": f"Basic {USER}"}], ids=str)
+@pytest.mark.parametrize("headers", [{}, bearer("wrong")], ids=["none", "wrong"])
 def test_without_a_key_every_route_is_401_but_health_and_what_is_public(
     app: FastAPI, client: TestClient, settings: Settings, headers: dict[str, str]
 ) -> None:
@@ -108,15 +108,19 @@ def test_without_a_key_every_route_is_401_but_health_and_what_is_public(
     assert len(paths) > 30
 
 
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", f"Basic {USER}", USER, f"Bearer{USER}", f"Bearer {USER} x"])
+def test_what_is_no_bearer_token_is_no_key(client: TestClient, value: str) -> None:
+    assert client.get("/models", headers={"Authorization": value}).status_code == 401
+
+
 def test_of_a_route_that_is_there_no_more_is_told_than_of_one_that_is_not(client: TestClient) -> None:
     there, nowhere = (client.post(path, headers={"X-Request-ID": "x"}) for path in ("/summarize", "/nope"))
     assert there.json() | {"instance": ""} == nowhere.json() | {"instance": ""}
     assert there.headers == nowhere.headers | {"content-length": there.headers["content-length"]}
 
 
-@pytest.mark.parametrize("key", [USER, ADMINISTRATOR])
 def test_with_a_key_every_route_answers_as_it_would_without_keys(
-    app: FastAPI, client: TestClient, open_client: TestClient, key: str
+    app: FastAPI, client: TestClient, open_client: TestClient
 ) -> None:
     for path, _, tags in [*routes(app), *((path, set[str](), []) for path in NOWHERE)]:
         if "Administration" in tags:
@@ -124,7 +128,7 @@ def test_with_a_key_every_route_answers_as_it_would_without_keys(
         for method in METHODS:
             url = f"http://testserver{path.replace(chr(10), '%0A')}"
             assert (
-                client.request(method, url, headers=bearer(key)).status_code
+                client.request(method, url, headers=bearer(USER)).status_code
                 == open_client.request(method, url).status_code
             ), (method, path)
 
@@ -304,8 +308,8 @@ def test_a_web_site_that_is_listed_may_ask_with_a_key_and_read_every_answer(clie
 def test_every_answer_has_safe_headers(app: FastAPI, client: TestClient) -> None:
     checked = set()
     for path, _, _ in [*routes(app), *((path, set[str](), []) for path in docs.PATHS | page.PATHS)]:
-        for method in METHODS:
-            for headers in ({}, bearer(USER), {"Origin": ORIGIN}):
+        for method in ("GET", "POST", "OPTIONS"):
+            for headers in ({}, {**bearer(USER), "Origin": ORIGIN}):
                 answer = client.request(method, path, headers=headers)
                 checked.add(answer.status_code)
                 assert answer.headers["x-content-type-options"] == "nosniff"
