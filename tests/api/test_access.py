@@ -8,15 +8,21 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from app.api import docs, page
-from app.api.access import HEALTH
+from app.api.access import HEALTH, Access
+from app.api.limits import Limiter
+from app.api.record import open_record
 from app.config import Settings
+from app.keys import Keys
 from app.main import create_app
-from tests.api.asgi import exchange
+from tests.api.asgi import exchange, scope_of
 from tests.api.test_limits import stopped
 from tests.api.test_problems import METHODS, check_problem
 from tests.fakes import FakeModel
@@ -111,6 +117,23 @@ def test_without_a_key_every_route_is_401_but_health_and_what_is_public(
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", f"Basic {USER}", USER, f"Bearer{USER}", f"Bearer {USER} x"])
 def test_what_is_no_bearer_token_is_no_key(client: TestClient, value: str) -> None:
     assert client.get("/models", headers={"Authorization": value}).status_code == 401
+
+
+@given(st.binary(max_size=200).filter(lambda value: USER.encode() not in value))
+def test_whatever_stands_in_the_header_is_no_key_and_breaks_nothing(value: bytes) -> None:
+    async def nobody(*_: object) -> None:
+        raise AssertionError("somebody was let in")
+
+    keys = Keys(LINES[0], None)
+    scope = scope_of("GET", "/models", {}) | {"headers": [(b"authorization", value)], "app": FastAPI()}
+    scope["state"]["record"] = open_record(Headers(scope=scope))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(Access(nobody, keys, Limiter("memory://"), frozenset())(scope, nobody, send))
+    assert sent[0]["status"] == 401
 
 
 def test_of_a_route_that_is_there_no_more_is_told_than_of_one_that_is_not(client: TestClient) -> None:
