@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -121,11 +121,11 @@ def test_what_is_no_bearer_token_is_no_key(client: TestClient, value: str) -> No
 
 @given(st.binary(max_size=200).filter(lambda value: USER.encode() not in value))
 def test_whatever_stands_in_the_header_is_no_key_and_breaks_nothing(value: bytes) -> None:
-    async def nobody(*_: object) -> None:
+    async def nobody(*_: object) -> NoReturn:
         raise AssertionError("somebody was let in")
 
     keys = Keys(LINES[0], None)
-    scope = scope_of("GET", "/models", {}) | {"headers": [(b"authorization", value)], "app": FastAPI()}
+    scope = {**scope_of("GET", "/models", {}), "headers": [(b"authorization", value)], "app": FastAPI()}
     scope["state"]["record"] = open_record(Headers(scope=scope))
     sent: list[Any] = []
 
