@@ -23,6 +23,7 @@ PREFIX = "precis_"  # by which a key is known where it should not be
 SECRET_BYTES = 32
 ROLES = ("user", "admin")
 LIMITS = ("requests", "characters")
+OF_NOTHING = hashlib.sha256().hexdigest()
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _LIMIT = re.compile(r"(requests|characters)=([1-9][0-9]{0,11})")
@@ -64,6 +65,8 @@ def parse_line(line: str) -> Key:
     matched = _DIGEST.fullmatch(hashed)
     if matched is None:
         raise ValueError("the third word must be sha256: and 64 hexadecimal digits, as 'precis keys new' writes it")
+    if matched[1] == OF_NOTHING:
+        raise ValueError("the digest is that of an empty key, which is sent with every request that has none")
     return Key(name, bytes.fromhex(matched[1]), role == "admin", **_limits(words[3:]))
 
 

@@ -64,6 +64,7 @@ def test_new_keys_are_256_random_bits_that_any_header_can_carry() -> None:
         ("one user precis_by_mistake", "sha256:"),
         ("one user sha256:abc", "sha256:"),
         (f"one user sha256:{HEX.upper()}", "sha256:"),
+        (f"one user sha256:{hashlib.sha256(b'').hexdigest()}", "empty key"),
         (f"one user sha256:{HEX} requests=0", "after the digest"),
         (f"one user sha256:{HEX} requests=1.5", "after the digest"),
         (f"one user sha256:{HEX} requests=1 requests=2", "after the digest"),

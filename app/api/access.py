@@ -66,8 +66,7 @@ class Access:
             return None
         if scope["method"] == "GET" and scope["path"] in self.public:
             return None
-        sent = _sent(scope)
-        key = self.keys.find(sent) if sent else None
+        key = self.keys.find(_sent(scope))
         if key is None:
             raise UnauthorizedError(UNKNOWN)
         _record(scope).key = key.name

@@ -12,7 +12,9 @@ from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
 from app import errors, examples, schemas
+from app.config import Settings
 from app.errors import RequestError
+from app.keys import Key, digest, new_key
 from tests.api.events import events_of
 
 METHODS = {"get", "post", "put", "patch", "delete"}
@@ -21,6 +23,7 @@ WORK_ERRORS = ERRORS | {"400", "404", "413", "415", "503", "504"}
 REFUSALS = {"401", "429"}  # of a key
 HEALTH = {"/livez", "/readyz", "/health"}
 HEADERS = {"401": "WWW-Authenticate", "405": "Allow", "429": "RateLimit", "503": "Retry-After"}
+KEY = new_key()
 JSON, PROBLEM = "application/json", "application/problem+json"
 
 
@@ -41,6 +44,18 @@ class Operation:
         body = self.content["requestBody"]["content"][JSON]
         named = examples.EXAMPLES[name_of(body["schema"])]
         return [*(example["value"] for example in body["examples"].values()), named]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"api_keys": str(Key("all", digest(KEY.encode()), admin=True))})
+
+
+@pytest.fixture
+def client(client: TestClient) -> TestClient:
+    """Of an administrator, who may try everything."""
+    client.headers["Authorization"] = f"Bearer {KEY}"
+    return client
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.keys import Keys, parse_line
-from tests.cli.conftest import Precis
+from tests.cli.conftest import Precis, served
 
 
 def test_the_line_goes_to_standard_output_and_the_key_to_standard_error_alone(precis: Precis) -> None:
@@ -41,3 +41,24 @@ def test_a_wrong_name_or_limit_is_status_2_and_makes_nothing(precis: Precis, arg
     result = precis("keys", "new", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert "precis_" not in result.stderr
+
+
+def test_a_service_that_wants_a_key_takes_it_from_the_option_or_the_environment(
+    precis: Precis, environment: dict[str, str], tmp_path: Path
+) -> None:
+    made = precis("keys", "new", "desk")
+    key = made.stderr.split()[-1]
+    (tmp_path / "text").write_text("The council approved a bridge.", encoding="utf-8")
+    with served(tmp_path, {**environment, "PRECIS_API_KEYS": made.stdout}) as url:
+        for command in (["summarize", tmp_path / "text"], ["attention", tmp_path / "text"], ["models", "list"]):
+            refused = precis(*command, "--url", url)
+            assert (refused.exit_code, refused.stdout) == (1, "")
+            assert "401: send an API key that counts here" in refused.stderr
+            assert precis(*command, "--url", url, "--api-key", key).exit_code == 0
+            assert precis(*command, "--url", url, env={"PRECIS_API_KEY": key}).exit_code == 0
+
+
+def test_a_key_that_cannot_be_sent_is_not_told_back(precis: Precis) -> None:
+    result = precis("models", "list", "--url", "http://127.0.0.1:1", "--api-key", "s3cret\n")
+    assert result.exit_code == 2
+    assert "s3cret" not in result.stderr
