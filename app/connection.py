@@ -176,7 +176,7 @@ class Protocol(HttpToolsProtocol):
             return None
         if self._one_answer:
             return "connections"
-        return "busy" if self._service.overrun else None
+        return "busy" if self._service.line.too_long else None
 
     def _refusal(self, reason: str) -> OverloadedError:
         self._service.metrics.count_request(UNMATCHED, OverloadedError.status, 0.0)

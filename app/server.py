@@ -21,6 +21,7 @@ from app.connection import SPARE_CONNECTIONS, Protocol
 from app.errors import ConfigurationError
 
 BACKLOG = 2048
+ACCEPTED_AT_ONCE = 16  # connections, each time the event loop goes round: libuv accepts one at each listener
 KEEP_ALIVE_SECONDS = 30
 RESERVED_FILES = 128  # open ones that are no connections
 TICKS_A_SECOND = 10
@@ -95,7 +96,7 @@ def serve(app: FastAPI, settings: Settings) -> int:
     except ConfigurationError as error:
         return fail(error)
     gc.set_threshold(*COLLECT_AFTER)
-    Server(configuration(app), service).run([listener])
+    Server(configuration(app), service).run([listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
     if service.failure is not None:
         return fail(service.failure)
     log.info("stopped")

@@ -18,6 +18,7 @@ from benchmarks.load import ROUTE, arrivals
 
 PATIENCE = 120.0  # seconds for the last answers
 CONNECTING = 10.0  # seconds
+SETTLING = 1.0  # seconds
 AT_ONCE = 1 << 16  # bytes, of an answer
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: *[1-9]\d*\r\n", re.IGNORECASE)
@@ -62,6 +63,7 @@ def flood(
     poll = select.epoll()
     callers = {each.socket.fileno(): each for each in (_connect(address, poll) for _ in range(connections))}
     idle = deque(callers.values())
+    time.sleep(SETTLING)  # all of them are accepted
     plan = arrivals(rate, seconds, seed)
     started = time.perf_counter()
     moment = next(plan, None)

@@ -324,7 +324,7 @@ main()
 def test_the_garbage_of_a_few_requests_is_left_until_it_is_worth_looking_for(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[tuple[int, ...]] = []
     monkeypatch.setattr("gc.set_threshold", lambda *thresholds: chosen.append(thresholds))
-    monkeypatch.setattr(Server, "run", lambda _server, sockets: sockets[0].close())
+    monkeypatch.setattr(Server, "run", lambda _server, sockets: [each.close() for each in sockets])
     settings = Settings(port=0)
     assert serve(create_app(settings, models=[]), settings) == 0
     assert chosen == [COLLECT_AFTER]

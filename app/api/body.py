@@ -77,7 +77,7 @@ class StrictRoute(APIRoute):
         with service.bodies.share() as need:
             body = await read_body(request, self.body_limit(service.settings), need, service)
             record_of(request).received = time.perf_counter()
-            await service.next_turn()
+            await service.line.turn()
             async with service.huge_bodies if len(body) > HUGE else nullcontext():
                 return await by_size(len(body), READ_AT_ONCE, lambda: _validated(self._model, parse_json(body)))
 

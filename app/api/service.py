@@ -1,12 +1,12 @@
 """The engines by model name, and whether work is taken."""
 
 import asyncio
-import time
 from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import Request
 
+from app.api.line import Line
 from app.api.problems import printable
 from app.api.room import Room
 from app.api.threads import in_own_thread
@@ -18,7 +18,6 @@ from app.metrics import Metrics
 LARGE_ANSWERS_AT_ONCE = 2  # answers with attention that are written at once: each may take hundreds of megabytes
 LOADING_RETRY_AFTER = 5  # seconds; nothing is measured yet
 SMALL_BODY = 64 * 1024  # bytes that every caller may send, however many large bodies there are
-LONGEST_TURN = 1.0  # seconds; where callers wait longer for theirs, new ones are refused
 REFUSALS = {
     "connections": "There are more connections than this service takes.",
     "busy": "More requests come than can even be read.",
@@ -38,9 +37,7 @@ class Service:
         self.bodies = Room(settings.max_transit_mb << 20, SMALL_BODY)
         self.huge_bodies = asyncio.Semaphore(1)
         self.large_answers = asyncio.Semaphore(LARGE_ANSWERS_AT_ONCE)
-        self._turn = asyncio.Lock()
-        self._in_line = 0
-        self._waited = 0.0  # seconds, by the last one who had a turn
+        self.line = Line()
         self._engines: dict[str, Engine] = {}
         self._to_drain: list[Engine] = []
         metrics.ready.set_function(lambda: self.ready)
@@ -54,22 +51,6 @@ class Service:
     def ready(self) -> bool:
         default = self._engines.get(self.settings.model)
         return default is not None and default.ready and not self.draining
-
-    @property
-    def overrun(self) -> bool:
-        """Whether callers wait for their turn so long that it is kinder to send new ones away at once."""
-        return self._in_line > 0 and self._waited > LONGEST_TURN
-
-    async def next_turn(self) -> None:
-        """Whoever comes back from here may begin work; the next one when the event loop has gone round."""
-        came = time.monotonic()
-        self._in_line += 1
-        try:
-            async with self._turn:
-                await asyncio.sleep(0)
-        finally:
-            self._in_line -= 1
-        self._waited = time.monotonic() - came
 
     def refusal(self, reason: str) -> OverloadedError:
         """Why one of `REFUSALS` cannot be served; counted."""

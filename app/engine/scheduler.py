@@ -223,7 +223,10 @@ class Scheduler(Generic[JobT]):
         return _whole(self.expected_wait)
 
     def check_room(self, texts: int, timeout: float) -> None:
-        """Raise where not even the least of so many texts, to be answered in `timeout` seconds, would be admitted."""
+        """Raise where not even the least of so many texts, to be answered in `timeout` seconds, would be admitted.
+
+        Time that ran out while others kept it from being read is no fault of its caller: that is refused, too.
+        """
         self._queue.check_room(texts, self.retry_after())
         self._check_time(0.0, timeout)
 
@@ -232,7 +235,8 @@ class Scheduler(Generic[JobT]):
         self._queue.check(Load.of(jobs), self.retry_after())
         alone = [self._costs.alone(job) for job in jobs]
         for job, seconds in zip(jobs, alone, strict=True):
-            self._check_time(seconds, job.deadline - now)
+            if job.deadline > now:
+                self._check_time(seconds, job.deadline - now)
         for job, seconds in zip(jobs, alone, strict=True):
             latest = job.deadline - seconds
             self._queue.append(job, latest if latest > now else job.deadline)
@@ -253,8 +257,11 @@ class Scheduler(Generic[JobT]):
 
     def _check_time(self, seconds: float, left: float) -> None:
         needed = self.expected_wait + seconds
-        if self._queue and CAUTION * needed > left > 0:
-            detail = f"This would be ready in {needed:.1f} to {CAUTION * needed:.1f} s, and is wanted in {left:.1f} s."
+        if self._queue and CAUTION * needed > left:
+            wanted = max(0.0, left)
+            detail = (
+                f"This would be ready in {needed:.1f} to {CAUTION * needed:.1f} s, and is wanted in {wanted:.1f} s."
+            )
             raise TooLateError(detail, _whole(CAUTION * needed - left))
 
     # Turns

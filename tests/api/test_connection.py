@@ -1,6 +1,5 @@
 """What a connection does that only a process on the inside can bring about."""
 
-import asyncio
 import re
 import socket
 from contextlib import ExitStack
@@ -10,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from app import connection
-from app.api import service as services
+from app.api.line import Line
 from app.api.service import Service
 from tests.api.sockets import served
 from tests.api.waiting import PATIENCE, eventually
@@ -37,7 +36,7 @@ def test_where_not_even_spare_places_are_left_callers_are_refused_before_they_as
 def test_where_callers_wait_too_long_for_their_turn_new_ones_are_refused_and_stay_connected(
     app: FastAPI, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Service, "overrun", True)
+    monkeypatch.setattr(Line, "too_long", True)
     with served(app) as there, httpx2.Client(base_url=there.url, timeout=PATIENCE) as caller:
         refused = caller.post("/summarize", json={"text": "alpha"}, headers={"X-Request-ID": "mine"})
         assert refused.status_code == 503
@@ -46,33 +45,11 @@ def test_where_callers_wait_too_long_for_their_turn_new_ones_are_refused_and_sta
         assert refused.json()["request_id"] == refused.headers["x-request-id"] == "mine"
         assert int(refused.headers["retry-after"]) >= 1
         assert caller.get("/livez").status_code == caller.get("/metrics").status_code == 200
-        monkeypatch.setattr(Service, "overrun", False)
+        monkeypatch.setattr(Line, "too_long", False)
         assert caller.post("/summarize", json={"text": "alpha"}).status_code == 200
         assert len(there.server.server_state.connections) == 1
     assert service.metrics.refused.labels("busy")._value.get() == 1
     assert service.metrics.requests.labels("unmatched", "503")._value.get() == 1
-
-
-def test_callers_are_too_many_only_while_one_waits_for_a_turn_that_others_waited_long_for(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def come(callers: int) -> list[bool]:
-        seen = []
-
-        async def one() -> None:
-            await service.next_turn()
-            seen.append(service.overrun)
-
-        await asyncio.gather(*(one() for _ in range(callers)))
-        return seen
-
-    async def come_twice() -> None:
-        assert await come(3) == [False] * 3
-        monkeypatch.setattr(services, "LONGEST_TURN", 0.0)
-        assert await come(3) == [True, True, False]
-
-    asyncio.run(come_twice())
-    assert not service.overrun
 
 
 def test_answers_that_nobody_takes_never_hold_more_together_than_there_is_room_for(

@@ -340,6 +340,14 @@ def test_where_nobody_waits_every_deadline_is_tried() -> None:
     assert joined(served.scheduler) == [hasty]
 
 
+def test_whoever_became_late_while_others_kept_it_from_being_read_is_refused() -> None:
+    served = Served()
+    served.scheduler.check_room(1, timeout=-0.1)
+    served.scheduler.admit([Job()], served.now)
+    with pytest.raises(TooLateError, match=r"is wanted in 0\.0 s"):
+        served.scheduler.check_room(1, timeout=-0.1)
+
+
 def test_whoever_was_late_before_it_came_is_admitted_to_be_told_so() -> None:
     served = Served()
     served.scheduler.admit([Job()], served.now)
