@@ -20,6 +20,7 @@ from app.models import registry
 from app.models.base import Limits, Seq2SeqModel
 from tests.api.waiting import eventually
 from tests.fakes import FakeModel, Row, fake_info
+from tests.reliability.small import ADMINISTRATOR, KEYS
 
 LIMITS = Limits(max_source_tokens=60, max_summary_tokens=64, max_beams=8)
 LONG = "alpha bravo " * 500  # is tokenized in a thread
@@ -61,8 +62,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def client(store: Store) -> Iterator[TestClient]:
-    settings = Settings(max_rows=8, drain_seconds=20, max_characters=20_000)
-    with TestClient(create_app(settings)) as client:
+    settings = Settings(max_rows=8, drain_seconds=20, max_characters=20_000, api_keys=KEYS)
+    with TestClient(create_app(settings), headers=ADMINISTRATOR) as client:
         eventually(lambda: not service_of(client).loading)
         yield client
         for model in store.models:
@@ -187,7 +188,8 @@ def test_what_nobody_foresaw_is_500_and_the_old_goes_on(store: Store) -> None:
     def load(_name: str) -> Seq2SeqModel:
         raise MemoryError
 
-    with TestClient(create_app(Settings(max_rows=8)), raise_server_exceptions=False) as client:
+    app = create_app(Settings(max_rows=8, api_keys=KEYS))
+    with TestClient(app, raise_server_exceptions=False, headers=ADMINISTRATOR) as client:
         eventually(lambda: not service_of(client).loading)
         store.numbers["news-en"], store.load = 2, load
         assert reload(client).status_code == 500
@@ -312,7 +314,7 @@ def test_sighup_takes_up_what_is_new_or_changed_keeps_what_has_vanished_and_pass
 
 def test_models_that_were_given_are_served_as_they_are() -> None:
     model = FakeModel(fake_info("given"))
-    with TestClient(create_app(Settings(max_rows=8), models=[model])) as client:
+    with TestClient(create_app(Settings(max_rows=8, api_keys=KEYS), models=[model]), headers=ADMINISTRATOR) as client:
         reload_all(client)
         answer = reload(client, "given")
         if answer.status_code == 409:  # the first one still runs
