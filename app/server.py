@@ -26,6 +26,7 @@ from app.errors import ConfigurationError
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 30
+LAST_CALL_SECONDS = 0.25  # after the socket is closed, for the refusals of those who were just connecting
 MOST_HEADER_BYTES = 32 * 1024
 # New objects, then collections of younger ones. It looks through all that is new and waits, 100 ms for a thousand
 # callers, and finds nothing: what a request leaves holds no circles.
@@ -152,6 +153,9 @@ class Server(uvicorn.Server):
             await super().on_tick(0)
             await asyncio.wait({draining}, timeout=0.1)
         await draining
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_CALL_SECONDS)
         # What is left to do is to send the last answers: uvicorn closes the socket and waits for that.
         self.config.timeout_graceful_shutdown = max(1, math.ceil(deadline - time.monotonic()))
 
