@@ -23,6 +23,7 @@ from app.errors import ConfigurationError
 BACKLOG = 2048
 ACCEPTED_AT_ONCE = 16  # connections, each time the event loop goes round: libuv accepts one at each listener
 KEEP_ALIVE_SECONDS = 30
+LAST_CALL_SECONDS = 0.25  # after the socket is closed, for the refusals of those who were just connecting
 RESERVED_FILES = 128  # open ones that are no connections
 TICKS_A_SECOND = 10
 # New objects, then collections of younger ones. It looks through all that is new and waits, 100 ms for a thousand
@@ -83,6 +84,9 @@ class Server(uvicorn.Server):
             await self.on_tick(0)
             await asyncio.wait({draining}, timeout=0.1)
         await draining
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LAST_CALL_SECONDS)
         # What is left to do is to send the last answers: uvicorn closes the socket and waits for that.
         self.config.timeout_graceful_shutdown = max(1, math.ceil(deadline - time.monotonic()))
 
