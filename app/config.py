@@ -5,6 +5,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -86,6 +87,12 @@ class Settings(BaseSettings):
     def with_its_client(cls, uri: str) -> str:
         if not uri.startswith("memory") and find_spec("redis") is None:
             raise ValueError("needs the extra 'redis': pip install 'precis[redis]'")
+        try:
+            complete = uri.startswith("memory") or (urlsplit(uri).hostname and urlsplit(uri).port)
+        except ValueError:  # it quotes what may be a part of a password
+            complete = False
+        if not complete:
+            raise ValueError("must be like redis://:PASSWORD@HOST:6379, with %2F, %23, %40 for / # @ in the password")
         return uri
 
     @property

@@ -81,8 +81,9 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(
     assert repr(value) in str(caught.value)
 
 
-def test_a_wrong_value_that_may_hold_a_secret_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PRECIS_LIMITS_STORAGE", "memcached://:s3cret@cache")
+@pytest.mark.parametrize("uri", ["memcached://:s3cret@cache", "redis://cache:s3cret", "redis://:#s3cret@[cache"])
+def test_a_wrong_value_that_may_hold_a_secret_is_not_told(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.setenv("PRECIS_LIMITS_STORAGE", uri)
     with pytest.raises(ConfigurationError, match=r"^PRECIS_LIMITS_STORAGE: ") as caught:
         load_settings()
     assert "s3cret" not in str(caught.value)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import Path
 from starlette.exceptions import HTTPException
 
-from app.api.access import ADMINISTRATION, HEALTH
+from app.api.access import ADMINISTRATION, FOR_ADMINISTRATORS, HEALTH, UNKNOWN
 from app.api.problems import MEDIA_TYPE, Failure, describe, invalid
 from app.errors import (
     DeadlineExceededError,
@@ -115,11 +115,11 @@ ERRORS: dict[str, tuple[str, Sequence[Exception]]] = {
     ),
     "Unauthorized": (
         "API keys are on, and none that counts was sent.",
-        [UnauthorizedError("send an API key that counts here, in the header 'Authorization: Bearer KEY'")],
+        [UnauthorizedError(UNKNOWN)],
     ),
     "Forbidden": (
         "This is for administrators.",
-        [ForbiddenError("this is for administrators, and the key that was sent is a user's")],
+        [ForbiddenError(FOR_ADMINISTRATORS)],
     ),
     "NotFound": (
         "There is no such model, or no such route.",
