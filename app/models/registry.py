@@ -12,10 +12,9 @@ FAMILIES = {"lstm": "app.models.lstm.family:load"}
 
 
 def available(store: Path) -> list[str]:
-    """Names of the checkpoints in a model store, sorted: its folders that hold a manifest."""
-    if not store.is_dir():
-        return []
-    return sorted(path.parent.name for path in store.glob(f"*/{MANIFEST}") if not path.parent.name.startswith("."))
+    """Names of the checkpoints in a model store, sorted: its folders that hold a manifest, or have lost it."""
+    found = (path.parent.name for name in (MANIFEST, CONFIG) for path in store.glob(f"*/{name}"))
+    return sorted({name for name in found if not name.startswith(".")})
 
 
 def load(store: Path, name: str, *, device: str = "auto", precision: str = "auto") -> Seq2SeqModel:

@@ -21,6 +21,14 @@ def test_folders_with_a_manifest_are_listed_and_drafts_are_not(tmp_path: Path) -
     assert available(tmp_path / "nowhere") == []
 
 
+def test_a_checkpoint_that_lost_its_manifest_is_not_passed_over(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "store")
+    (folder / "manifest.json").unlink()
+    assert available(tmp_path / "store") == ["small"]
+    with pytest.raises(CheckpointError, match=r"small/manifest\.json: missing; "):
+        load(tmp_path / "store", "small")
+
+
 def test_a_checkpoint_loads_as_its_family(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "store")
     assert load(tmp_path / "store", "small").info.family == "lstm"
