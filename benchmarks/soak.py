@@ -35,7 +35,6 @@ from benchmarks.systems import Server, System, running
 # only by those who ask for short ones, however busy the machine is.
 MAX_QUEUE = 256
 SETTINGS = {"PRECIS_MAX_QUEUE": str(MAX_QUEUE), "PRECIS_TIMEOUT_MS": "600000"}
-BURST_TEXTS = 3 * MAX_QUEUE
 CLIENTS = 16
 REPAIR_SECONDS = 60.0
 LOAD_SECONDS = 60.0
@@ -56,6 +55,7 @@ class Plan:
     texts: int = 24
     calibration: float = 10.0
     sample: float = 5.0
+    burst_texts: int = 3 * MAX_QUEUE
     bursts_every: float = 45.0
     faults_every: float = 60.0
     reloads_every: float = 240.0
@@ -163,7 +163,7 @@ class _Run:
 
     async def _burst(self) -> None:
         self._note("burst")
-        await self._traffic.burst(burst(self._questions, BURST_TEXTS, self._random))
+        await self._traffic.burst(burst(self._questions, self._plan.burst_texts, self._random))
 
     async def _fault(self) -> None:
         self._traffic.repairing_until = time.monotonic() + REPAIR_SECONDS
@@ -245,7 +245,8 @@ class _Run:
         outcomes: dict[str, dict[str, int]] = {}
         for (kind, outcome), count in sorted(traffic.counts.items(), key=str):
             outcomes.setdefault(kind, {})[str(outcome)] = count
-        self._happened.update({"worker replaced": int(restarts), "text given up": int(cancelled)})
+        told = {"worker replaced": restarts, "text given up": cancelled, "request held back": traffic.held_back}
+        self._happened.update({name: int(count) for name, count in told.items()})
         self._journal.note("counts", outcomes=outcomes, happened=self._happened)
 
 
