@@ -16,6 +16,8 @@ from benchmarks.soaking.wire import Answer, Caller, Manner
 
 MOST_TEXTS = 128  # asked for at once, between bursts: fewer than the queue takes
 MOST_SLOW = 16  # callers at once
+Tell = Callable[[str, str], None]
+
 READY = ("/readyz", "/health")
 ALWAYS = ("/livez", *READY, "/metrics")  # answered in any overload
 GAUGES = ("precis_queue_texts", "precis_live_rows")
@@ -34,9 +36,9 @@ METRICS, MODELS = get("metrics", "/metrics"), get("models", "/models")
 
 
 class Traffic:
-    """`tell` hears of everything that is wrong, in words."""
+    """`tell` hears of everything that is wrong: words, and the id of the request, or nothing."""
 
-    def __init__(self, url: str, questions: Sequence[Question], source: random.Random, tell: Callable[[str], None]):
+    def __init__(self, url: str, questions: Sequence[Question], source: random.Random, tell: Tell) -> None:
         self.questions = questions
         self.ledger = Ledger()
         self.counts: Counter[tuple[str, int | str]] = Counter()  # by kind; status, or manner of leaving
@@ -70,7 +72,7 @@ class Traffic:
             if answer is None or answer.status != question.status:
                 continue
             for wrong in answers.broken(question, answer, known):
-                self._tell(f"{question}: {wrong}")
+                self._tell(f"{question}: {wrong}", answer.headers.get("x-request-id", ""))
             if question.kind in ("greedy", "beams", "chunk") and question.cases[0] not in known:
                 known[question.cases[0]] = answers.summary_of(answer)
 
@@ -139,7 +141,7 @@ class Traffic:
                 break
             await asyncio.sleep(0.2)
         for each in wrong:
-            self._tell(each)
+            self._tell(each, "")
 
     def close(self) -> None:
         self._caller.close()
@@ -156,7 +158,7 @@ class Traffic:
         try:
             answer = await self._caller.exchange(question.message(self._caller.host, number), manner)
         except (OSError, EOFError, ValueError) as error:  # a TimeoutError is an OSError
-            self._tell(f"{question}, {manner.value}: no answer ({type(error).__name__})")
+            self._tell(f"{question}, {manner.value}: no answer ({type(error).__name__})", number)
             self.ledger.left[question.route] += 1
             return None
         finally:
@@ -169,7 +171,7 @@ class Traffic:
         self.ledger.answered[question.route, answer.status] += 1
         self.counts[question.kind, answer.status] += 1
         for wrong in self._wrong(question, answer, number, sent):
-            self._tell(f"{question}, {manner.value}: {wrong} ({number})")
+            self._tell(f"{question}, {manner.value}: {wrong}", number)
         return answer
 
     def _wrong(self, question: Question, answer: Answer, number: str, sent: float) -> list[str]:

@@ -59,7 +59,7 @@ def told_by(lie: Lie, asleep_at_first: bool, *kinds: str) -> list[str]:
 
     async def main(url: str) -> None:
         asked = [each for each in QUESTIONS if each.kind in ("greedy", "beams", *kinds)]
-        asking = Traffic(url, asked, random.Random(1), told.append)
+        asking = Traffic(url, asked, random.Random(1), lambda words, _: told.append(words))
         before = await asking.metrics()
         lie.awake = not asleep_at_first
         await asking.prepare()
@@ -203,7 +203,7 @@ def test_the_service_and_its_callers_count_alike_whatever_their_manners(manner: 
     chosen = [next(each for each in QUESTIONS if each.kind == kind) for kind in kinds]
 
     async def main(url: str) -> Traffic:
-        asking = Traffic(url, QUESTIONS, random.Random(1), told.append)
+        asking = Traffic(url, QUESTIONS, random.Random(1), lambda words, _: told.append(words))
         before = await asking.metrics()
         await asyncio.gather(*(asking.ask(question, manner) for question in 4 * chosen))
         await asking.come_to_rest(before)
