@@ -245,7 +245,12 @@ class _Run:
         outcomes: dict[str, dict[str, int]] = {}
         for (kind, outcome), count in sorted(traffic.counts.items(), key=str):
             outcomes.setdefault(kind, {})[str(outcome)] = count
-        told = {"worker replaced": restarts, "text given up": cancelled, "request held back": traffic.held_back}
+        told = {
+            "worker replaced": restarts,
+            "text given up": cancelled,
+            "request held back, for many were out": traffic.held_back,
+            "request refused between bursts": traffic.refused_between,
+        }
         self._happened.update({name: int(count) for name, count in told.items()})
         self._journal.note("counts", outcomes=outcomes, happened=self._happened)
 

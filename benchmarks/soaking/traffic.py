@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.load import arrivals
 from benchmarks.soaking import answers
-from benchmarks.soaking.ledger import Ledger, Metrics
+from benchmarks.soaking.ledger import OVERLOADED, Ledger, Metrics
 from benchmarks.soaking.questions import WEIGHTS, Case, Question, get
 from benchmarks.soaking.wire import Answer, Caller, Manner
 
@@ -22,6 +22,8 @@ READY = ("/readyz", "/health")
 ALWAYS = ("/livez", *READY, "/metrics")  # answered in any overload
 GAUGES = ("precis_queue_texts", "precis_live_rows")
 RESTING_SECONDS = 30.0
+RECOVERY_SECONDS = 3.0  # after a burst, until nobody is refused
+MOST_REFUSED = 0.01  # of all, between bursts: the machine may have other things to do
 # Of those who ask for a summary.
 MANNERS = {
     Manner.PLAIN: 80,
@@ -42,7 +44,7 @@ class Traffic:
         self.questions = questions
         self.ledger = Ledger()
         self.counts: Counter[tuple[str, int | str]] = Counter()  # by kind; status, or manner of leaving
-        self.held_back = 0
+        self.held_back = self.refused_between = 0
         self.digests: set[str] = set()  # of the checkpoints that may answer; of any, where there are none
         self.repairing_until = 0.0  # a worker is being replaced: the service need not be ready
         self._caller = Caller(url, source)
@@ -140,6 +142,8 @@ class Traffic:
             if not wrong or time.monotonic() > end:
                 break
             await asyncio.sleep(0.2)
+        if self.refused_between > MOST_REFUSED * self.answered:
+            wrong.append(f"{self.refused_between} of {self.answered} requests were refused between bursts")
         for each in wrong:
             self._tell(each, "")
 
@@ -191,10 +195,13 @@ class Traffic:
         return wrong
 
     def _may_be(self, question: Question, status: int, sent: float) -> bool:
-        """Refusals that are right at this moment."""
-        overloaded = question.path not in ALWAYS and (self._bursts > 0 or self._burst_ended > sent)
-        repairing = question.path in READY and sent < self.repairing_until
-        return status in question.refusals or (status == 503 and (overloaded or repairing))
+        """Whether a refusal is right at this moment. Those for overload are counted where there should be none."""
+        if status in question.refusals:
+            return True
+        if question.path in ALWAYS or status != OVERLOADED:
+            return status == OVERLOADED and question.path in READY and sent < self.repairing_until
+        self.refused_between += self._bursts == 0 and sent > self._burst_ended + RECOVERY_SECONDS
+        return True
 
     def _any(self) -> Question:
         (kind,) = self._random.choices(list(WEIGHTS), [*WEIGHTS.values()])

@@ -135,7 +135,7 @@ def test_who_tells_the_truth_is_not_blamed() -> None:
         ("operations", swap("/livez", r"\{", "{{"), "it cannot be read"),
         ("stream", lose_an_event, "stream: POST /summarize, plain: another answer"),
         ("attention", refuse, "a refusal that is no problem"),
-        ("attention", refuse, "status 503"),
+        ("attention", refuse, "requests were refused between bursts"),
         ("bad", forget_when_to_come_again, "503 without Retry-After"),
         ("models", change_the_id, "another X-Request-ID than was sent"),
         ("bad", blame_the_caller, "a problem of status 413 under 400"),
