@@ -35,12 +35,11 @@ from benchmarks.systems import Server, System, running
 # only by those who ask for short ones, however busy the machine is.
 MAX_QUEUE = 256
 SETTINGS = {"PRECIS_MAX_QUEUE": str(MAX_QUEUE), "PRECIS_TIMEOUT_MS": "600000"}
-BURST_TEXTS = 3 * MAX_QUEUE
 CLIENTS = 16
 REPAIR_SECONDS = 60.0
 LOAD_SECONDS = 60.0
 RELOAD_SECONDS = 120.0
-MOST_TOLD = 200  # of what is wrong
+MOST_ALIKE, MOST_TOLD = 3, 1000  # of what is wrong
 IN_THE_LOG = ("unforeseen", "Traceback")
 
 
@@ -56,6 +55,7 @@ class Plan:
     texts: int = 24
     calibration: float = 10.0
     sample: float = 5.0
+    burst_texts: int = 3 * MAX_QUEUE
     bursts_every: float = 45.0
     faults_every: float = 60.0
     reloads_every: float = 240.0
@@ -63,11 +63,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Journal:
-    """What happened, in records that are kept at once; and all that was wrong, the first of it in words."""
+    """What happened, in records that are kept at once; and all that was wrong, by words."""
 
     kept: Results
     started: float = field(default_factory=time.monotonic)
-    wrong: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
 
     @property
     def second(self) -> float:
@@ -76,11 +76,11 @@ class Journal:
     def note(self, what: str, **facts: Any) -> None:
         self.kept.add({"what": what, "second": round(self.second, 2), **facts})
 
-    def complain(self, words: str) -> None:
-        self.wrong += 1
-        if self.wrong <= MOST_TOLD:
-            self.note("wrong", words=words)
-            say(f"WRONG: {words}")
+    def complain(self, words: str, request_id: str = "") -> None:
+        self.wrong[words] += 1
+        if self.wrong[words] <= MOST_ALIKE and self.wrong.total() <= MOST_TOLD:
+            self.note("wrong", words=words, request_id=request_id)
+            say(f"WRONG: {words} {request_id}".rstrip())
 
     def read(self, what: str) -> list[Record]:
         return [record for record in self.kept.read() if record["what"] == what]
@@ -163,7 +163,7 @@ class _Run:
 
     async def _burst(self) -> None:
         self._note("burst")
-        await self._traffic.burst(burst(self._questions, BURST_TEXTS, self._random))
+        await self._traffic.burst(burst(self._questions, self._plan.burst_texts, self._random))
 
     async def _fault(self) -> None:
         self._traffic.repairing_until = time.monotonic() + REPAIR_SECONDS
@@ -209,7 +209,7 @@ class _Run:
         sample = await asyncio.to_thread(self._held, latency, metrics)
         if self._journal.second >= 60 * (self._minutes + 1):
             self._minutes += 1
-            say(f"minute {self._minutes}: {_line(sample)}, {self._journal.wrong} wrong")
+            say(f"minute {self._minutes}: {_line(sample)}, {self._journal.wrong.total()} wrong")
 
     def _held(self, latency: float | None, metrics: Metrics) -> Record:
         processes, decoding = family(self._server.pid), lanes(self._server.pid)
@@ -245,7 +245,13 @@ class _Run:
         outcomes: dict[str, dict[str, int]] = {}
         for (kind, outcome), count in sorted(traffic.counts.items(), key=str):
             outcomes.setdefault(kind, {})[str(outcome)] = count
-        self._happened.update({"worker replaced": int(restarts), "text given up": int(cancelled)})
+        told = {
+            "worker replaced": restarts,
+            "text given up": cancelled,
+            "request held back, for many were out": traffic.held_back,
+            "request refused between bursts": traffic.refused_between,
+        }
+        self._happened.update({name: int(count) for name, count in told.items()})
         self._journal.note("counts", outcomes=outcomes, happened=self._happened)
 
 
@@ -260,7 +266,7 @@ def _line(sample: Record) -> str:
 def _report(journal: Journal, trends: Sequence[Trend]) -> str:
     draw(journal.kept.folder / "soak.png", journal.read("sample"), journal.read("event"))
     (plan,) = journal.read("plan")
-    told = [f"- {record['words']}" for record in journal.read("wrong")]
+    told = [f"- {count} times {words}" for words, count in journal.wrong.most_common(MOST_TOLD)]
     counts = [
         table(("what", "times"), record["happened"].items())
         + "\n\n"
@@ -268,7 +274,7 @@ def _report(journal: Journal, trends: Sequence[Trend]) -> str:
         for record in journal.read("counts")
     ]
     parts = [
-        f"Seed {plan['seed']}, {plan['minutes']:g} minutes. **{journal.wrong or 'Nothing'} wrong.**",
+        f"Seed {plan['seed']}, {plan['minutes']:g} minutes. **{journal.wrong.total() or 'Nothing'} wrong.**",
         *(["\n".join(told)] if told else []),
         "Growth: the slope of Theil and Sen over the last two thirds, times the seconds; of one lane, over a life.",
         table(("what", "median", "growth", "at most", "seconds", "verdict"), map(_row, trends)),

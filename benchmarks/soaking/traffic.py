@@ -10,16 +10,20 @@ from typing import Any
 
 from benchmarks.load import arrivals
 from benchmarks.soaking import answers
-from benchmarks.soaking.ledger import Ledger, Metrics
+from benchmarks.soaking.ledger import OVERLOADED, Ledger, Metrics
 from benchmarks.soaking.questions import WEIGHTS, Case, Question, get
 from benchmarks.soaking.wire import Answer, Caller, Manner
 
 MOST_TEXTS = 128  # asked for at once, between bursts: fewer than the queue takes
 MOST_SLOW = 16  # callers at once
+Tell = Callable[[str, str], None]
+
 READY = ("/readyz", "/health")
 ALWAYS = ("/livez", *READY, "/metrics")  # answered in any overload
 GAUGES = ("precis_queue_texts", "precis_live_rows")
 RESTING_SECONDS = 30.0
+RECOVERY_SECONDS = 3.0  # after a burst, until nobody is refused
+MOST_REFUSED = 0.01  # of all, between bursts: the machine may have other things to do
 # Of those who ask for a summary.
 MANNERS = {
     Manner.PLAIN: 80,
@@ -34,13 +38,13 @@ METRICS, MODELS = get("metrics", "/metrics"), get("models", "/models")
 
 
 class Traffic:
-    """`tell` hears of everything that is wrong, in words."""
+    """`tell` hears of everything that is wrong: words, and the id of the request, or nothing."""
 
-    def __init__(self, url: str, questions: Sequence[Question], source: random.Random, tell: Callable[[str], None]):
+    def __init__(self, url: str, questions: Sequence[Question], source: random.Random, tell: Tell) -> None:
         self.questions = questions
         self.ledger = Ledger()
         self.counts: Counter[tuple[str, int | str]] = Counter()  # by kind; status, or manner of leaving
-        self.held_back = 0
+        self.held_back = self.refused_between = 0
         self.digests: set[str] = set()  # of the checkpoints that may answer; of any, where there are none
         self.repairing_until = 0.0  # a worker is being replaced: the service need not be ready
         self._caller = Caller(url, source)
@@ -70,7 +74,7 @@ class Traffic:
             if answer is None or answer.status != question.status:
                 continue
             for wrong in answers.broken(question, answer, known):
-                self._tell(f"{question}: {wrong}")
+                self._tell(f"{question}: {wrong}", answer.headers.get("x-request-id", ""))
             if question.kind in ("greedy", "beams", "chunk") and question.cases[0] not in known:
                 known[question.cases[0]] = answers.summary_of(answer)
 
@@ -138,8 +142,10 @@ class Traffic:
             if not wrong or time.monotonic() > end:
                 break
             await asyncio.sleep(0.2)
+        if self.refused_between > MOST_REFUSED * self.answered:
+            wrong.append(f"{self.refused_between} of {self.answered} requests were refused between bursts")
         for each in wrong:
-            self._tell(each)
+            self._tell(each, "")
 
     def close(self) -> None:
         self._caller.close()
@@ -156,7 +162,7 @@ class Traffic:
         try:
             answer = await self._caller.exchange(question.message(self._caller.host, number), manner)
         except (OSError, EOFError, ValueError) as error:  # a TimeoutError is an OSError
-            self._tell(f"{question}, {manner.value}: no answer ({type(error).__name__})")
+            self._tell(f"{question}, {manner.value}: no answer ({type(error).__name__})", number)
             self.ledger.left[question.route] += 1
             return None
         finally:
@@ -169,7 +175,7 @@ class Traffic:
         self.ledger.answered[question.route, answer.status] += 1
         self.counts[question.kind, answer.status] += 1
         for wrong in self._wrong(question, answer, number, sent):
-            self._tell(f"{question}, {manner.value}: {wrong} ({number})")
+            self._tell(f"{question}, {manner.value}: {wrong}", number)
         return answer
 
     def _wrong(self, question: Question, answer: Answer, number: str, sent: float) -> list[str]:
@@ -189,10 +195,13 @@ class Traffic:
         return wrong
 
     def _may_be(self, question: Question, status: int, sent: float) -> bool:
-        """Refusals that are right at this moment."""
-        overloaded = question.path not in ALWAYS and (self._bursts > 0 or self._burst_ended > sent)
-        repairing = question.path in READY and sent < self.repairing_until
-        return status in question.refusals or (status == 503 and (overloaded or repairing))
+        """Whether a refusal is right at this moment. Those for overload are counted where there should be none."""
+        if status in question.refusals:
+            return True
+        if question.path in ALWAYS or status != OVERLOADED:
+            return status == OVERLOADED and question.path in READY and sent < self.repairing_until
+        self.refused_between += self._bursts == 0 and sent > self._burst_ended + RECOVERY_SECONDS
+        return True
 
     def _any(self) -> Question:
         (kind,) = self._random.choices(list(WEIGHTS), [*WEIGHTS.values()])

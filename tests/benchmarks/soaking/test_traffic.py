@@ -59,7 +59,7 @@ def told_by(lie: Lie, asleep_at_first: bool, *kinds: str) -> list[str]:
 
     async def main(url: str) -> None:
         asked = [each for each in QUESTIONS if each.kind in ("greedy", "beams", *kinds)]
-        asking = Traffic(url, asked, random.Random(1), told.append)
+        asking = Traffic(url, asked, random.Random(1), lambda words, _: told.append(words))
         before = await asking.metrics()
         lie.awake = not asleep_at_first
         await asking.prepare()
@@ -135,7 +135,7 @@ def test_who_tells_the_truth_is_not_blamed() -> None:
         ("operations", swap("/livez", r"\{", "{{"), "it cannot be read"),
         ("stream", lose_an_event, "stream: POST /summarize, plain: another answer"),
         ("attention", refuse, "a refusal that is no problem"),
-        ("attention", refuse, "status 503"),
+        ("attention", refuse, "requests were refused between bursts"),
         ("bad", forget_when_to_come_again, "503 without Retry-After"),
         ("models", change_the_id, "another X-Request-ID than was sent"),
         ("bad", blame_the_caller, "a problem of status 413 under 400"),
@@ -203,7 +203,7 @@ def test_the_service_and_its_callers_count_alike_whatever_their_manners(manner: 
     chosen = [next(each for each in QUESTIONS if each.kind == kind) for kind in kinds]
 
     async def main(url: str) -> Traffic:
-        asking = Traffic(url, QUESTIONS, random.Random(1), told.append)
+        asking = Traffic(url, QUESTIONS, random.Random(1), lambda words, _: told.append(words))
         before = await asking.metrics()
         await asyncio.gather(*(asking.ask(question, manner) for question in 4 * chosen))
         await asking.come_to_rest(before)
