@@ -84,11 +84,16 @@ class Server(uvicorn.Server):
             await self.on_tick(0)
             await asyncio.wait({draining}, timeout=0.1)
         await draining
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(LAST_CALL_SECONDS)
         # What is left to do is to send the last answers: uvicorn closes the socket and waits for that.
         self.config.timeout_graceful_shutdown = max(1, math.ceil(deadline - time.monotonic()))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for each in sockets or []:  # while it is open, callers connect to nobody
+            each.close()
+        await asyncio.sleep(LAST_CALL_SECONDS)
+        await super().shutdown(sockets)
 
 
 def serve(app: FastAPI, settings: Settings) -> int:
