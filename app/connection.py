@@ -124,9 +124,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._upgrade_offered:
             return
-        reason = self._reason_to_refuse()
-        self.app = partial(self._turn_away, reason) if reason else self._serve
+        if reason := self._reason_to_refuse():
+            self.app = partial(self._turn_away, reason)
         super().on_headers_complete()
+        self.app = self._serve  # it and this connection would hold each other
         self._since, self._in_body, self._received = self.loop.time(), True, 0
         if self._one_answer or len(self.pipeline) >= MOST_AHEAD:
             self._last, self.cycle.keep_alive = True, False

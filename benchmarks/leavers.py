@@ -23,6 +23,7 @@ TEXTS = 400
 WARM_UP_SECONDS = 5.0
 SETTLING_SECONDS = 2.0
 LONGEST_STAY = 0.5  # seconds
+QUIET_SECONDS = 1.0  # in which nothing more is told
 PATIENCE = 60.0
 RESET = struct.pack("ii", 1, 0)  # no goodbye
 _LINE = re.compile(r"^(precis_\w+|process_open_fds)({[^}]*})? (\S+)$", re.MULTILINE)
@@ -48,6 +49,7 @@ def measure(precision: str, clients: int, rounds: int, folder: Path) -> str:
                     "clients": clients,
                     "round": number,
                     "left": change["left"],
+                    "unseen": clients - change["left"] - change["answered"] - change["refused"],
                     "answered": change["answered"],
                     "refused": change["refused"],
                     "cancelled": change["cancelled"],
@@ -87,7 +89,6 @@ def told(url: str) -> Told:
 def _leave(url: str, texts: Sequence[str], clients: int, seed: int) -> list[Told]:
     """What was told from the moment when the last one had left until nobody was waited for."""
     source = random.Random(seed)
-    known = told(url)
     there: list[tuple[float, socket.socket]] = []
     for number in range(clients):
         caller = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=PATIENCE)
@@ -101,23 +102,22 @@ def _leave(url: str, texts: Sequence[str], clients: int, seed: int) -> list[Told
         caller.close()
     samples = [told(url)]
     end = time.monotonic() + PATIENCE
-    while not _over(samples[-1], known, clients):
+    quiet = time.monotonic()
+    while samples[-1]["rows"] or samples[-1]["waiting"] or time.monotonic() - quiet < QUIET_SECONDS:
         if time.monotonic() > end:
             raise RuntimeError(f"some who left are still waited for: {samples[-1]}")
         samples.append(told(url))
+        if samples[-1] != samples[-2]:
+            quiet = time.monotonic()
     return samples
-
-
-def _over(now: Told, known: Told, clients: int) -> bool:
-    counted = sum(now[name] - known[name] for name in ("left", "answered", "refused"))
-    return counted >= clients and not now["rows"] and not now["waiting"]
 
 
 def _steps_to_freedom(samples: Sequence[Told]) -> float:
     """At most so many decoder steps, of all lanes, lie between the last leaving that was noticed and free rows."""
     final = samples[-1]["left"]
     noticed = next(number for number, one in enumerate(samples) if one["left"] == final)
-    return samples[-1]["steps"] - samples[max(0, noticed - 1)]["steps"]
+    free = next(one for one in samples[noticed:] if not one["rows"] and not one["waiting"])
+    return free["steps"] - samples[max(0, noticed - 1)]["steps"]
 
 
 def _body(text: str, *, stream: bool) -> bytes:
@@ -132,11 +132,25 @@ def _files(pid: int) -> int:
 
 
 def _report(kept: Results) -> str:
-    names = ("round", "left", "answered", "refused", "cancelled", "steps", "rows", "waiting", "sockets", "files", "mib")
+    names = (
+        "round",
+        "left",
+        "unseen",
+        "answered",
+        "refused",
+        "cancelled",
+        "steps",
+        "rows",
+        "waiting",
+        "sockets",
+        "files",
+        "mib",
+    )
     rows = [[f"{one[name]:.1f}".removesuffix(".0") for name in names] for one in kept.read()]
     how = (
         "Clients come at once, half of them to stream, ask for summaries of 64 tokens, with four beams where they do "
-        f"not stream, and leave within {LONGEST_STAY:g} s, a quarter with a reset. `steps`: of all lanes, between the "
+        f"not stream, and leave within {LONGEST_STAY:g} s, a quarter with a reset. `unseen`: had left before they were "
+        "read. `cancelled`: texts that were admitted. `steps`: of all lanes, at most, between the "
         "last sample in which somebody's leaving was not noticed and the first with every row free. `sockets`, "
         "`files`, `mib`: what there is more than before the round, in the service alone or with its processes."
     )

@@ -4,12 +4,13 @@ import asyncio
 import time
 from collections import deque
 
-USUAL_WAIT = 0.25  # seconds in which all who are in line have their turn, however long the loop takes to go round
+USUAL_WAIT = 0.25  # seconds in which all who are in line should have their turn, though the loop goes round slowly
+MOST_AT_ONCE = 16  # about ten milliseconds, for which the loop does nothing else
 LONGEST_WAIT = 1.0  # seconds; where callers wait longer than that, new ones are refused
 
 
 class Line:
-    """First come, first served: one each time the loop goes round, and more of them where it goes round slowly."""
+    """First come, first served: one each time the loop goes round, and a few more where it goes round slowly."""
 
     def __init__(self) -> None:
         self._line: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -35,7 +36,7 @@ class Line:
         now = time.monotonic()
         due = 1 + int(len(self._line) * (now - self._called) / USUAL_WAIT)
         self._called = now
-        for _ in range(min(due, len(self._line))):
+        for _ in range(min(due, MOST_AT_ONCE, len(self._line))):
             came, turn = self._line.popleft()
             self._waited = now - came
             if not turn.done():  # who has left is cancelled

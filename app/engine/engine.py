@@ -23,11 +23,12 @@ from app.engine.observer import EngineObserver
 from app.engine.pieces import Pieces
 from app.engine.request import Summary, SummaryRequest
 from app.engine.worker import Worker
-from app.errors import ModelFailedError, OverloadedError, RequestError, TooLargeError
+from app.errors import ModelFailedError, OverloadedError, RequestError, TooLargeError, TooLateError
 from app.models.base import ModelInfo, Seq2SeqModel
 
 MOST_THREADS = 8  # in processes of their own, each has the model once more
 FEWEST_ROWS = 8  # of a thread
+LONG_WAIT = 0.1  # seconds; whoever had less time than that cannot blame the service for being read late
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,10 @@ class Engine:
         submitted = self._clock() - waited
         try:
             if requests:
-                self._worker.check_room(len(requests), min(request.timeout for request in requests) - waited)
+                left = min(request.timeout for request in requests) - waited
+                if left <= 0 and waited > LONG_WAIT:
+                    raise TooLateError(f"This had to wait for {waited:.1f} s to be read, too long.", self.retry_after())
+                self._worker.check_room(len(requests), left)
             planned = [self._plan(request, submitted) for request in requests]
             self._worker.admit([ticket for ticket in planned if isinstance(ticket, Ticket)])
         except (OverloadedError, TooLargeError) as error:

@@ -20,6 +20,7 @@ from app.engine.engine import Engine, threads_for
 from app.engine.job import Ticket
 from app.engine.request import Summary, SummaryRequest, Truncation
 from app.errors import (
+    DeadlineExceededError,
     DrainingError,
     InvalidRequestError,
     ModelFailedError,
@@ -461,3 +462,15 @@ def test_a_cpu_gets_a_thread_for_each_core_as_far_as_beams_fit_in(
 def test_an_engine_has_a_row_for_each_thread_and_room_for_a_text(rows: int, queue: int, threads: int) -> None:
     with pytest.raises(ValueError, match="at least one row for each thread"):
         Engine(FakeModel(), max_rows=rows, max_queue=queue, threads=threads)
+
+
+def test_whoever_was_read_too_late_is_refused_unless_its_deadline_was_too_short_anyway() -> None:
+    model = FakeModel()
+    request = SummaryRequest("alpha bravo", model.info.defaults, timeout=2.0)
+    with Engine(model, max_rows=4, max_queue=10) as engine:
+        with pytest.raises(TooLateError, match=r"had to wait for 2\.5 s to be read"):
+            engine.submit([request], waited=2.5)
+        (hasty,) = engine.submit([dataclasses.replace(request, timeout=0.001)], waited=0.002)
+        assert isinstance(hasty.exception(PATIENCE), DeadlineExceededError)
+        (patient,) = engine.submit([dataclasses.replace(request, timeout=600.0)], waited=2.5)
+        assert patient.result(PATIENCE).timing.total_ms >= 2500
