@@ -36,6 +36,7 @@ START_SECONDS = 120.0
 SILENT_SECONDS = 5.0  # hardly any encoder pass or step takes this long
 STALLED_SECONDS = 30.0  # none takes this long: the process hangs
 STOP_SECONDS = 2.0
+UNKNOWN_STATUS = 255  # of a process that outlived the one it was forked from
 
 OpenBatch = Callable[[], RunningBatch]
 LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's function, or a partial of one
@@ -197,7 +198,7 @@ class ProcessLane(Lane):
         self._channel.close()
         self._nudge.close()
         self._process.join(STOP_SECONDS)
-        if self._process.exitcode:
+        if self._process.exitcode not in (0, None, UNKNOWN_STATUS):
             logger.warning("process %d of a lane ended with status %d", self.pid, self._process.exitcode)
         with suppress(ChildProcessError):  # unless the process that it was forked from has died, and it became our own
             os.waitpid(self.pid, os.WNOHANG)
