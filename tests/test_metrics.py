@@ -90,3 +90,9 @@ def test_losses_are_counted(metrics: Metrics, observer: PrometheusObserver) -> N
     observer.worker_restarted()
     assert value(metrics, "precis_cancelled_total") == 1
     assert value(metrics, "precis_worker_restarts_total") == 1
+
+
+def test_what_a_process_uses_is_said_to_be_that_of_the_service_alone() -> None:
+    lines = Metrics().exposition().decode().splitlines()
+    (told,) = [line for line in lines if line.startswith("# HELP process_resident_memory_bytes ")]
+    assert told.endswith("bytes: of the service without its lanes' processes.")

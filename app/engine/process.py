@@ -38,6 +38,7 @@ START_SECONDS = 120.0
 SILENT_SECONDS = 5.0  # hardly any encoder pass or step takes this long
 STALLED_SECONDS = 30.0  # none takes this long: the process hangs
 STOP_SECONDS = 2.0
+UNKNOWN_STATUS = 255  # of a process that outlived the one it was forked from
 
 OpenBatch = Callable[[], RunningBatch]
 LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's function, or a partial of one
@@ -46,6 +47,7 @@ LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's fun
 @dataclass(frozen=True, slots=True)
 class _Ready:
     digest: str
+    forked_from: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class ProcessLanes:
         self._in_thread: OpenLane = threads_of(model, time.monotonic)
         self._prepared: deque[Lane] = deque()
         self._possible = True
+        self._forkserver: int | None = None  # of the last lane
 
     def prepare(self, count: int) -> None:
         """Open so many beforehand, side by side."""
@@ -80,7 +83,7 @@ class ProcessLanes:
         try:
             started.extend(self._start() for _ in range(count))  # one by one: those that began are known
             for lane in started:
-                lane.wait_until_ready()
+                self._forkserver = lane.wait_until_ready()
         except Exception as error:  # of the system, of the model, or of what has to travel to a process
             logger.error("the model runs in threads, for it can have no processes of its own: %s", reason_of(error))
             for lane in started:
@@ -98,9 +101,14 @@ class ProcessLanes:
             return self._in_thread(rows)
         with suppress(IndexError):
             return self._prepared.popleft()
-        lane = self._start()
         try:
-            lane.wait_until_ready()
+            lane = self._start()
+        except (FileNotFoundError, ConnectionError):
+            if self._forkserver is not None:
+                forks.give_up(self._forkserver)
+            raise
+        try:
+            self._forkserver = lane.wait_until_ready()
         except BaseException:
             lane.close()
             raise
@@ -138,8 +146,8 @@ class ProcessLane(Lane):
         # At an exit that nobody prepared for, it would be waited for while it waits for orders.
         atexit.register(self._end)
 
-    def wait_until_ready(self) -> None:
-        """Raises LaneUnavailableError."""
+    def wait_until_ready(self) -> int:
+        """The process that it was forked from. Raises LaneUnavailableError."""
         try:
             ready = self._channel.receive(START_SECONDS)
         except TimeoutError as error:
@@ -150,6 +158,8 @@ class ProcessLane(Lane):
             raise LaneUnavailableError(ready.reason)
         if ready.digest != self._digest:
             raise LaneUnavailableError("the checkpoint in the model store has changed")
+        assert isinstance(ready, _Ready)
+        return ready.forked_from
 
     def post(self, order: Order) -> None:
         try:
@@ -190,7 +200,7 @@ class ProcessLane(Lane):
         self._channel.close()
         self._nudge.close()
         self._process.join(STOP_SECONDS)
-        if self._process.exitcode:
+        if self._process.exitcode not in (0, None, UNKNOWN_STATUS):
             logger.warning("process %d of a lane ended with status %d", self.pid, self._process.exitcode)
         with suppress(ChildProcessError):  # unless the process that it was forked from has died, and it became our own
             os.waitpid(self.pid, os.WNOHANG)
@@ -256,7 +266,7 @@ def _serve(load: LoadModel, capacity: int, channel: Channel, nudges: socket.sock
         channel.send(_Unloadable(reason_of(error)))
         return
     settle()
-    channel.send(_Ready(model.info.digest))
+    channel.send(_Ready(model.info.digest, os.getppid()))
     process.run()
 
 

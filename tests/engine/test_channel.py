@@ -82,6 +82,12 @@ def test_nothing_is_waited_for_in_vain(ends: tuple[Channel, Channel]) -> None:
     assert first.hang_up(PATIENCE)
 
 
+def test_who_does_not_read_is_not_waited_for_for_ever(ends: tuple[Channel, Channel]) -> None:
+    first, _ = ends
+    with pytest.raises(TimeoutError):
+        first.send(MUCH, 0.01)
+
+
 def test_nobody_is_written_to_who_is_gone(ends: tuple[Channel, Channel]) -> None:
     first, second = ends
     second.close()

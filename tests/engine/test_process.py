@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -335,6 +336,35 @@ def test_where_a_lane_cannot_be_replaced_another_one_runs_its_texts(caplog: pyte
             assert_same(future.result(PATIENCE), alone(request))
         assert engine.ready
         eventually(lambda: "LaneUnavailableError: no checkpoint here any more" in caplog.text)
+
+
+class Slow(Pids):
+    """Opens no other lane before it may."""
+
+    def __init__(self, load: LoadModel) -> None:
+        super().__init__(load)
+        self.may = threading.Event()
+        self.may.set()
+
+    def __call__(self, rows: int) -> ProcessLane | ThreadLane:
+        self.may.wait()
+        return super().__call__(rows)
+
+
+def test_where_a_lane_is_slow_to_come_back_another_one_runs_its_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.worker.AWAY_SECONDS", 0.1)
+    lanes = Slow(loading.fake)
+    requests = [SummaryRequest(" ".join(WORDS[start:]), BEAMS) for start in range(20)] * 10
+    with running(lanes) as engine:
+        lanes.may.clear()
+        try:
+            futures = engine.submit(requests)
+            os.kill(lanes.lanes[0].pid, signal.SIGKILL)
+            for request, future in zip(requests, futures, strict=True):
+                assert_same(future.result(PATIENCE), alone(request))
+            assert engine.ready
+        finally:
+            lanes.may.set()
 
 
 def test_without_any_lane_work_is_refused_until_there_is_one_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -211,6 +212,18 @@ def test_where_the_system_gives_nothing_more_a_lane_is_replaced_when_it_does_aga
         resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
         assert len(pids(server)) == LANES
         assert "Too many open files" in reasons(tmp_path)[0]
+
+
+def test_when_the_folder_for_temporary_files_is_emptied_a_lane_is_replaced_all_the_same(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with serving(tmp_path, TMPDIR=str(temporary)) as server:
+        struck = pids(server)[0]
+        (used,) = temporary.iterdir()
+        shutil.rmtree(used)
+        kill(struck)
+        eventually(lambda: backs(tmp_path))
+        assert summary(server, TEXTS[0])
 
 
 def test_without_a_folder_for_temporary_files_it_serves_in_threads_and_says_so(tmp_path: Path) -> None:
