@@ -17,7 +17,7 @@ from pathlib import Path
 from app import __main__ as service
 from app.models import registry
 from app.models.base import Limits, Seq2SeqModel
-from app.models.checkpoint import verify, write_manifest
+from app.models.checkpoint import Checkpoint, write_manifest
 from tests.fakes import WORD_IDS, FakeModel, Row, fake_info
 
 FAMILY, FEVER = "faulty", "zulu"
@@ -38,9 +38,9 @@ def store(folder: Path) -> Path:
     return checkpoint.parent
 
 
-def load(folder: Path, **_options: str) -> Seq2SeqModel:
+def load(checkpoint: Checkpoint, **_options: str) -> Seq2SeqModel:
     limits = Limits(max_source_tokens=400, max_summary_tokens=64, max_beams=8)
-    return FakeModel(fake_info(folder.name, limits=limits, digest=verify(folder)), before_step=_step)
+    return FakeModel(fake_info(checkpoint.folder.name, limits=limits, digest=checkpoint.digest), before_step=_step)
 
 
 def _step(rows: list[Row]) -> None:
