@@ -105,9 +105,7 @@ def test_every_model_family_stands_under_the_import_contracts() -> None:
     contracts = {contract["name"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
     packages = {path.name for path in (ROOT / "app" / "models").iterdir() if (path / "__init__.py").is_file()}
     families = packages - {"kernels"}
-    within = contracts[
-        "Within models: registry, then families, then what holds for all of them, the seam and the kernels"
-    ]
+    within = contracts["Within models: registry, families, what all of them share, the seam and the kernels"]
     assert families == set(within["layers"][1].split(" | "))
     assert {f"app.models.{family}" for family in families} == set(
         contracts["Nothing above the registry knows a model family"]["forbidden_modules"]
