@@ -12,10 +12,10 @@ RUN apt-get -q update \
  && apt-get -q -y install --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/*
 RUN python -m venv /opt/venv
-# Only the dependencies, and what traces need, so that a change of the code does not install torch again.
+# Only the dependencies, and what traces and shared limits need, so that a change of the code does not install torch again.
 COPY pyproject.toml constraints.txt ./
 RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-      print(*project["dependencies"], *project["optional-dependencies"]["otel"], sep="\n")' > requirements.txt \
+      print(*project["dependencies"], *project["optional-dependencies"]["otel"], *project["optional-dependencies"]["redis"], sep="\n")' > requirements.txt \
  && /opt/venv/bin/pip install --quiet -c constraints.txt -r requirements.txt
 # The container cannot write bytecode: it is made here, and never looked for again in the sources.
 COPY README.md LICENSE ./

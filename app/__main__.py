@@ -5,12 +5,14 @@ import sys
 from app.config import let_waiting_threads_sleep, load_settings
 from app.engine import forks
 from app.errors import ConfigurationError
+from app.keys import open_keys
 from app.logs import configure_logs
 
 
 def main(**chosen: str) -> int:
     try:
         settings = load_settings(**chosen)
+        open_keys(settings.api_keys, settings.api_keys_file)
     except ConfigurationError as error:
         print(f"precis: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import ConfigurationError
 
 PREFIX = "PRECIS_"
-OF_CALLERS = ("PRECIS_URL",)  # where the command line finds a service; it may stand in the same environment
+# How the command line finds a service, and what it shows there; they may stand in the same environment.
+OF_CALLERS = ("PRECIS_URL", "PRECIS_API_KEY")
+SECRET = ("api_keys", "limits_storage")  # not told back: by mistake a key may stand there, or a password
+ORIGIN = r"\*|https?://[^/,\s]+"
 LOWEST_MAX_ROWS = 8  # a search with the most beams must fit
 LONGEST_TIMEOUT_MS = 600_000
 JSON_BYTES_PER_CHARACTER = 12  # the longest way to write one code point in JSON: an escaped surrogate pair
@@ -43,6 +47,17 @@ class Settings(BaseSettings):
     max_characters: int = Field(200_000, ge=1, description="Characters in one text; beyond it 413.")
     timeout_ms: int = Field(60_000, ge=1, le=LONGEST_TIMEOUT_MS, description="Default deadline of a request.")
     drain_seconds: float = Field(30.0, ge=0, le=3600, description="Grace for admitted work after SIGTERM.")
+    api_keys_file: Path | None = Field(None, description="File of API keys, read again when it changes.")
+    api_keys: str | None = Field(None, description="API keys, as in that file; a line may end with a semicolon.")
+    public_pages: bool = Field(False, description="With API keys, serve the web page and /docs without one.")
+    limits_storage: str = Field(
+        "memory://",
+        pattern=r"^(memory|rediss?)://",
+        description="Where limits of keys are counted; redis:// is shared.",
+    )
+    cors_origins: str | None = Field(
+        None, pattern=rf"^({ORIGIN})(,({ORIGIN}))*$", description="Web sites that may ask, with commas; * is every one."
+    )
     web_page: bool = Field(True, description="Serve the web page at /; false answers 404 there.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["auto", "json", "console"] = Field(
@@ -53,6 +68,22 @@ class Settings(BaseSettings):
     @classmethod
     def in_lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("limits_storage")
+    @classmethod
+    def with_its_client(cls, uri: str) -> str:
+        if not uri.startswith("memory") and find_spec("redis") is None:
+            raise ValueError("needs the extra 'redis': pip install 'precis[redis]'")
+        return uri
+
+    @property
+    def keys_on(self) -> bool:
+        return self.api_keys is not None or self.api_keys_file is not None
+
+    @property
+    def origins(self) -> list[str]:
+        """Of web sites whose scripts may ask."""
+        return self.cors_origins.split(",") if self.cors_origins else []
 
     @property
     def max_body_bytes(self) -> int:
@@ -74,7 +105,7 @@ def load_settings(**chosen: object) -> Settings:
     try:
         settings = Settings(**chosen)  # type: ignore[arg-type]  # they are validated
     except ValidationError as error:
-        problems += [f"{variable(str(e['loc'][0]))}: {e['msg']}, not {str(e['input'])!r}" for e in error.errors()]
+        problems += [_wrong(str(each["loc"][0]), each["msg"], each["input"]) for each in error.errors()]
     if problems:
         raise ConfigurationError("; ".join(problems))
     return settings
@@ -88,6 +119,10 @@ def let_waiting_threads_sleep() -> None:
 def variable(field: str) -> str:
     """Name of the environment variable of a setting."""
     return PREFIX + field.upper()
+
+
+def _wrong(field: str, message: str, value: object) -> str:
+    return f"{variable(field)}: {message}" + ("" if field in SECRET else f", not {str(value)!r}")
 
 
 def _is_unknown(name: str) -> bool:

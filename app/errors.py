@@ -6,10 +6,13 @@ PrecisError
  ├─ InputError                  a file or line given to the command line is no text
  └─ RequestError                answered as application/problem+json with `status`
      ├─ MalformedBodyError      400
+     ├─ UnauthorizedError       401
+     ├─ ForbiddenError          403
      ├─ ModelNotFoundError      404
      ├─ TooLargeError           413
      ├─ UnsupportedMediaTypeError 415
      ├─ InvalidRequestError     422, with the fields that are wrong
+     ├─ TooManyRequestsError    429, with the limit that is used up, and the seconds after which to try again
      ├─ ModelFailedError        500, this text alone made the model fail
      ├─ OverloadedError         503, with the seconds after which to try again
      │   ├─ TooLateError        503, it could not be answered before its own deadline
@@ -64,6 +67,18 @@ class MalformedBodyError(RequestError):
     status, title, slug = 400, "Malformed JSON", "malformed-json"
 
 
+class UnauthorizedError(RequestError):
+    """API keys are on, and none that counts was sent."""
+
+    status, title, slug = 401, "Unauthorized", "unauthorized"
+
+
+class ForbiddenError(RequestError):
+    """The key that was sent may not do this."""
+
+    status, title, slug = 403, "Forbidden", "forbidden"
+
+
 class ModelNotFoundError(RequestError):
     """No model of this name is in the store."""
 
@@ -87,6 +102,27 @@ class InvalidRequestError(RequestError):
     """A field is wrong, unknown, blank or does not fit the model."""
 
     status, title, slug = 422, "Invalid request", "invalid-request"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A limit: of `amount` in so many seconds, `remaining` are left. `unit` is requests or characters."""
+
+    unit: str
+    amount: int
+    remaining: int
+    seconds: int
+
+
+class TooManyRequestsError(RequestError):
+    """A limit of this API key is used up; `retry_after` is in whole seconds."""
+
+    status, title, slug = 429, "Too many requests", "too-many-requests"
+
+    def __init__(self, detail: str, retry_after: int, quota: Quota) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+        self.quota = quota
 
 
 class ModelFailedError(RequestError):

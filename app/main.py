@@ -12,10 +12,13 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from app import __version__
 from app.api import catalog, docs, huggingface, operations, page, summaries
+from app.api.access import CORS, Access
 from app.api.lag import watched
+from app.api.limits import Limiter
 from app.api.middleware import Envelope
 from app.api.openapi import DESCRIPTION, SERVERS, TAGS
 from app.api.problems import answer_error
@@ -28,6 +31,7 @@ from app.engine.engine import Engine, threads_for
 from app.engine.process import LoadModel, ProcessLanes
 from app.engine.settling import settle
 from app.errors import RequestError
+from app.keys import open_keys
 from app.metrics import Metrics, PrometheusObserver
 from app.models import registry
 from app.models.base import Seq2SeqModel
@@ -68,6 +72,12 @@ def create_app(settings: Settings, *, models: Sequence[Seq2SeqModel] | None = No
         page.router,
     ):
         app.include_router(router)
+    # The last one is the outermost.
+    public = docs.PATHS | page.PATHS if settings.public_pages else frozenset[str]()
+    keys = open_keys(settings.api_keys, settings.api_keys_file)
+    app.add_middleware(Access, keys=keys, limiter=Limiter(settings.limits_storage), public=public)
+    if settings.origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, **CORS)
     app.add_middleware(Envelope, service=service, tracing=tracing)
     return app
 

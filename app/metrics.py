@@ -62,7 +62,7 @@ class Metrics:
         self.refused = counter("precis_refused", "Work that was not admitted, or not in time.", ["reason"])
         self.cancelled = counter("precis_cancelled", "Texts whose caller left.")
         self.worker_restarts = counter("precis_worker_restarts", "Lanes of the worker that died and were replaced.")
-        for reason in ("queue_full", "draining", "too_large", "deadline"):
+        for reason in ("queue_full", "draining", "too_large", "deadline", "key_limit"):
             self.refused.labels(reason)
 
     def count_request(self, route: str, status: int, seconds: float) -> None:

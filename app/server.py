@@ -8,6 +8,7 @@ import resource
 import socket
 import sys
 import time
+from ipaddress import ip_address
 from types import FrameType
 
 import httptools
@@ -18,6 +19,7 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.middleware import SAFE_HEADERS
 from app.api.problems import MEDIA_TYPE, Failure
 from app.api.record import open_record
 from app.api.service import Service
@@ -136,6 +138,7 @@ class Protocol(HttpToolsProtocol):
             f"Content-Length: {len(body)}",
             f"X-Request-ID: {request_id}",
             "Connection: close",
+            *(f"{name.decode().title()}: {value.decode()}" for name, value in SAFE_HEADERS),
         )
         self.transport.write("\r\n".join((*head, "", "")).encode() + body)
         self.transport.close()
@@ -159,6 +162,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         host, port, *_ = self.servers[0].sockets[0].getsockname()
         log.info("listening", host=host, port=port)
+        if not self.service.settings.keys_on and not ip_address(host.partition("%")[0]).is_loopback:
+            log.warning("no API keys: whoever reaches this address may use the service", see="docs/access.md")
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self.service.failure is not None

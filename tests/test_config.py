@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -31,8 +32,9 @@ def test_what_is_chosen_goes_before_the_environment(monkeypatch: pytest.MonkeyPa
     assert (settings.port, settings.max_queue) == (2, 7)
 
 
-def test_the_variable_of_callers_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variables_of_callers_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRECIS_URL", "http://127.0.0.1:8000")
+    monkeypatch.setenv("PRECIS_API_KEY", "of the caller")
     assert load_settings() == Settings()
 
 
@@ -61,6 +63,10 @@ def test_an_empty_variable_counts_as_absent(monkeypatch: pytest.MonkeyPatch) -> 
         ("timeout_ms", "600001"),
         ("drain_seconds", "nan"),
         ("drain_seconds", "-1"),
+        ("public_pages", "perhaps"),
+        ("cors_origins", "news.example"),
+        ("cors_origins", "https://a.example/"),
+        ("cors_origins", "https://a.example, https://b.example"),
         ("log_level", "loud"),
         ("log_format", "xml"),
     ],
@@ -73,6 +79,32 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(
         load_settings()
     assert "\n" not in str(caught.value)
     assert repr(value) in str(caught.value)
+
+
+def test_a_wrong_value_that_may_hold_a_secret_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECIS_LIMITS_STORAGE", "memcached://:s3cret@cache")
+    with pytest.raises(ConfigurationError, match=r"^PRECIS_LIMITS_STORAGE: ") as caught:
+        load_settings()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_redis_without_its_client_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRECIS_LIMITS_STORAGE", "redis://127.0.0.1:6379")
+    assert load_settings().limits_storage.startswith("redis://")
+    monkeypatch.setattr("app.config.find_spec", lambda _name: None)
+    with pytest.raises(ConfigurationError, match="the extra 'redis'"):
+        load_settings()
+
+
+@pytest.mark.parametrize("origins", ["*", "https://a.example", "https://a.example,http://127.0.0.1:3000"])
+def test_web_sites_are_listed_with_commas(origins: str) -> None:
+    assert Settings(cors_origins=origins).origins == origins.split(",")
+    assert Settings().origins == []
+
+
+def test_keys_are_on_when_a_setting_says_that_there_are_any() -> None:
+    every = (Settings(), Settings(api_keys="x"), Settings(api_keys_file=Path("keys")))
+    assert [settings.keys_on for settings in every] == [False, True, True]
 
 
 @pytest.mark.parametrize(

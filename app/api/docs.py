@@ -56,6 +56,7 @@ def _assets() -> dict[str, tuple[bytes, str]]:
 
 
 ASSETS = _assets()
+PATHS = frozenset({"/docs", "/openapi.json", *(f"/docs/{name}" for name in ASSETS)})
 
 
 @router.get("/openapi.json")
@@ -66,7 +67,7 @@ async def get_document(request: Request) -> Response:
 
 @router.get("/docs")
 async def get_page() -> Response:
-    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"})
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
 
 
 @router.get("/docs/{name}")

@@ -6,20 +6,29 @@ Pure ASGI, so that a caller who leaves is seen by the route.
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import respond
+from app.api.problems import describe, respond
 from app.api.record import Record, open_record
 from app.api.service import Service
 from app.api.tracing import Tracing
 
 CLIENT_LEFT = 499
+# Where a route says nothing else: answers are no pages, may be shown in none, and are for the caller alone.
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),  # for browsers that do not know the policy's frame-ancestors
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
 UNMATCHED = "unmatched"  # instead of a route
 log = structlog.get_logger("precis")
 
@@ -45,9 +54,10 @@ class Envelope:
             answer.status = CLIENT_LEFT  # perhaps after it had begun
         except Exception as error:
             _log_unforeseen(error, record)
-            if answer.status is not None:
-                raise
-            await respond(Request(inner), error)(inner, receive, answer.send)
+            if answer.status is None:
+                await respond(Request(inner), error)(inner, receive, answer.send)
+            else:  # not raised: the server would log its message. It closes the connection of an answer without an end.
+                record.status = describe(error).status
         finally:
             route = getattr(inner.get("route"), "path", None)
             self._account(scope, route, record, record.status or answer.status or CLIENT_LEFT)
@@ -59,6 +69,8 @@ class Envelope:
             self.tracing.record(scope, record, route, status)
         if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not record.texts:  # the engine counts what reaches it
             self.service.metrics.refused.labels("too_large").inc()
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            self.service.metrics.refused.labels("key_limit").inc()
         log.log(
             _level(status),
             "request",
@@ -67,6 +79,7 @@ class Envelope:
             status=status,
             ms=round(seconds * 1000, 1),
             request_id=record.request_id,
+            key=record.key,
             texts=record.texts,
             characters=record.characters,
             error=record.error,
@@ -87,16 +100,17 @@ class Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self._add_headers(MutableHeaders(scope=message))
+            message = {**message, "headers": [*message["headers"], *self._headers(message["headers"])]}
         elif self._without_body and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)
 
-    def _add_headers(self, headers: MutableHeaders) -> None:
-        headers["X-Request-ID"] = self._record.request_id
-        headers["X-Content-Type-Options"] = "nosniff"
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        yield b"x-request-id", self._record.request_id.encode()
         if self._closing():
-            headers["Connection"] = "close"  # so that a caller's next request goes to another process
+            yield b"connection", b"close"  # so that a caller's next request goes to another process
+        names = {name for name, _ in given}
+        yield from (header for header in SAFE_HEADERS if header[0] not in names)
 
 
 def _inner_scope(scope: Scope, record: Record) -> Scope:

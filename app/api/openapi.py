@@ -6,16 +6,21 @@ from typing import Annotated, Any
 from fastapi import Path
 from starlette.exceptions import HTTPException
 
+from app.api.access import ADMINISTRATION, HEALTH
 from app.api.problems import MEDIA_TYPE, Failure, describe, invalid
 from app.errors import (
     DeadlineExceededError,
     DrainingError,
     FieldError,
+    ForbiddenError,
     MalformedBodyError,
     ModelFailedError,
     ModelNotFoundError,
     OverloadedError,
+    Quota,
     TooLargeError,
+    TooManyRequestsError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
 )
 from app.examples import EVENTS, EXAMPLES, FIELD_PROBLEM, PROBLEM
@@ -30,6 +35,8 @@ Writes short summaries of texts and tells the attention that produced them.
 Offsets count Unicode code points of your own text, half-open `[start, end)`. Every error is
 `application/problem+json`. `HEAD` works wherever `GET` does. Fields and query parameters that nobody knows are 422, by
 name. Answers may gain fields within a version, and lose none.
+
+Where API keys are on, everything but the health of the service wants one, as `Authorization: Bearer KEY`.
 
 Send `X-Request-ID` to find a request again in the log, and `traceparent` (W3C) to continue a trace.
 """
@@ -59,6 +66,7 @@ PARAMETERS: dict[str, JsonObject] = {
         "schema": REQUEST_ID,
     }
 }
+KEY: JsonObject = {"type": "http", "scheme": "bearer", "description": "An API key; not looked at while keys are off."}
 HEADERS: dict[str, JsonObject] = {
     "X-Request-ID": {
         "description": "Name of this request: the one that was sent, or a new one.",
@@ -71,7 +79,7 @@ HEADERS: dict[str, JsonObject] = {
         "example": "queue;dur=1.200, encode;dur=4.000, decode;dur=31.000, total;dur=38.100",
     },
     "Retry-After": {
-        "description": "Seconds to wait before trying again, from the measured queue.",
+        "description": "Seconds to wait before trying again, from the measured queue or from the limit of the key.",
         "schema": {"type": "integer", "minimum": 1},
         "example": 2,
     },
@@ -80,12 +88,35 @@ HEADERS: dict[str, JsonObject] = {
         "schema": {"type": "string"},
         "example": "POST",
     },
+    "WWW-Authenticate": {
+        "description": "How a key is sent.",
+        "schema": {"type": "string"},
+        "example": "Bearer",
+    },
+    "RateLimit": {
+        "description": "The limit that is used up: what is left of it (`r`), and the seconds to wait (`t`).",
+        "schema": {"type": "string"},
+        "example": '"requests";r=0;t=7',
+    },
+    "RateLimit-Policy": {
+        "description": "The whole limit: so many (`q`) requests or characters in so many seconds (`w`).",
+        "schema": {"type": "string"},
+        "example": '"requests";q=60;w=60',
+    },
 }
 # By component: what its status means, and errors that are answered so.
 ERRORS: dict[str, tuple[str, Sequence[Exception]]] = {
     "MalformedJson": (
         "The body is not JSON.",
         [MalformedBodyError("the body is not JSON: Expecting value at line 1, column 10")],
+    ),
+    "Unauthorized": (
+        "API keys are on, and none that counts was sent.",
+        [UnauthorizedError("send an API key that counts here, in the header 'Authorization: Bearer KEY'")],
+    ),
+    "Forbidden": (
+        "This is for administrators.",
+        [ForbiddenError("this is for administrators, and the key that was sent is a user's")],
     ),
     "NotFound": (
         "There is no such model, or no such route.",
@@ -106,6 +137,14 @@ ERRORS: dict[str, tuple[str, Sequence[Exception]]] = {
     "InvalidRequest": (
         "A field is wrong or unknown, or the text does not fit the model and `truncation` is `error`.",
         [invalid((FieldError(**FIELD_PROBLEM),))],
+    ),
+    "TooManyRequests": (
+        "A limit of the API key is used up.",
+        [
+            TooManyRequestsError(
+                "this key may send 60 requests a minute; try again in 7 s", 7, Quota("requests", 60, 0, 60)
+            )
+        ],
     ),
     "Failed": (
         "The model failed on this text, or something happened that nobody foresaw.",
@@ -148,17 +187,20 @@ def event_stream() -> Responses:
 def completed(document: JsonObject) -> JsonObject:
     """The document of the framework, with what all operations have in common."""
     schemas = {**document["components"]["schemas"], **_event_schemas()}
-    components = {
-        "schemas": {name: _completed_schema(name, each) for name, each in sorted(schemas.items())},
-        "responses": {name: _error(meaning, examples) for name, (meaning, examples) in ERRORS.items()},
-        "headers": HEADERS,
-        "parameters": PARAMETERS,
-    }
     paths = {
-        path: {method: _completed(operation) for method, operation in item.items()}
+        path: {method: _completed(path, operation) for method, operation in item.items()}
         for path, item in document["paths"].items()
     }
-    return {**document, "paths": paths, "components": components}
+    answered = {status for item in paths.values() for operation in item.values() for status in operation["responses"]}
+    named = (name for status, name in COMPONENTS.items() if str(status) in answered)
+    components = {
+        "schemas": {name: _completed_schema(name, each) for name, each in sorted(schemas.items())},
+        "responses": {name: _error(*ERRORS[name]) for name in named},
+        "headers": HEADERS,
+        "parameters": PARAMETERS,
+        "securitySchemes": {"ApiKey": KEY},
+    }
+    return {**document, "security": [{"ApiKey": []}], "paths": paths, "components": components}
 
 
 def _event_schemas() -> JsonObject:
@@ -172,10 +214,20 @@ def _completed_schema(name: str, schema: JsonObject) -> JsonObject:
     return {**schema, "examples": [EXAMPLES[name]]} if name in EXAMPLES else schema
 
 
-def _completed(operation: JsonObject) -> JsonObject:
+def _completed(path: str, operation: JsonObject) -> JsonObject:
     parameters = [*operation.get("parameters", []), *(_reference("parameters", name) for name in PARAMETERS)]
-    responses = {status: _with_request_id(response) for status, response in operation["responses"].items()}
-    return {**operation, "parameters": parameters, "responses": responses}
+    answers = {**operation["responses"], **_refusals(path, operation["tags"])}
+    responses = {status: _with_request_id(answer) for status, answer in sorted(answers.items())}
+    without_key: JsonObject = {"security": []} if path in HEALTH else {}
+    return {**operation, "parameters": parameters, "responses": responses, **without_key}
+
+
+def _refusals(path: str, tags: Sequence[str]) -> JsonObject:
+    """What is answered to those who may not ask."""
+    if path in HEALTH:
+        return {}
+    statuses = (401, 429, *([403] if ADMINISTRATION in tags else []))
+    return {str(status): _reference("responses", COMPONENTS[status]) for status in statuses}
 
 
 def _with_request_id(response: JsonObject) -> JsonObject:

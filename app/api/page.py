@@ -41,7 +41,6 @@ def _asset(name: str, content: bytes) -> Asset:
         "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',
         "Cache-Control": "no-cache",  # kept, but asked for again, so that the parts of a new version come together
         "Content-Security-Policy": POLICY,
-        "Referrer-Policy": "no-referrer",
     }
     return Asset(content, headers)
 
@@ -49,6 +48,7 @@ def _asset(name: str, content: bytes) -> Asset:
 FOLDER = files("app") / "web"
 ASSETS = {file.name: _asset(file.name, file.read_bytes()) for file in FOLDER.iterdir()}
 PAGE = ASSETS.pop("index.html")
+PATHS = frozenset({"/", *(f"/page/{name}" for name in ASSETS)})
 
 
 @router.get("/")

@@ -14,7 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.record import record_of
-from app.errors import FieldError, InvalidRequestError, OverloadedError, RequestError
+from app.errors import (
+    FieldError,
+    InvalidRequestError,
+    OverloadedError,
+    RequestError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 MOST_ERRORS_IN_DETAIL = 3
@@ -65,8 +72,7 @@ class Failure:
 def describe(error: BaseException) -> Failure:
     """How an error is answered. Of one that nobody foresaw nothing is told."""
     if isinstance(error, RequestError):
-        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, OverloadedError) else {}
-        return Failure(error.status, error.title, error.slug, error.detail, error.errors, headers)
+        return Failure(error.status, error.title, error.slug, error.detail, error.errors, _headers(error))
     if isinstance(error, HTTPException):
         return _of_the_framework(error)
     return Failure(500, "Internal server error", "internal-error", "an unexpected error; the log has its request_id")
@@ -111,6 +117,19 @@ def printable(name: str) -> str:
     """A caller's own name for something, fit to be told back: short and encodable."""
     shown = name.encode("utf-8", "replace").decode()
     return shown if len(shown) <= LONGEST_NAME else shown[:LONGEST_NAME] + "…"
+
+
+def _headers(error: RequestError) -> dict[str, str]:
+    if isinstance(error, OverloadedError):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, TooManyRequestsError):
+        quota = error.quota
+        return {
+            "Retry-After": str(error.retry_after),
+            "RateLimit": f'"{quota.unit}";r={quota.remaining};t={error.retry_after}',
+            "RateLimit-Policy": f'"{quota.unit}";q={quota.amount};w={quota.seconds}',
+        }
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, UnauthorizedError) else {}
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:

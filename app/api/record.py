@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
+from app.api.limits import Allowance
 from app.engine.request import Timing
 
 _IDS = random.Random()
@@ -28,10 +29,18 @@ class Record:
     span_id: str | None = None
     texts: int = 0
     characters: int = 0
+    key: str | None = None  # the name of the one that the caller has shown
+    allowance: Allowance | None = None  # of that key, if it has limits
     error: str | None = None
     status: int | None = None  # of what went wrong after the answer had begun
     timing: Timing | None = None
     answered: float = 0.0
+
+    async def ask(self, texts: int, characters: int) -> None:
+        """The caller asks for so much; raises TooManyRequestsError when that is more than its key may."""
+        self.texts, self.characters = texts, characters
+        if self.allowance is not None:
+            await self.allowance.take(requests=texts - 1, characters=characters)  # one was taken on arrival
 
     def answer(self, timings: Iterable[Timing]) -> None:
         """The engine is done. Of several texts, the one that took longest tells where the time went."""

@@ -28,8 +28,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # a proxy sh
 
 async def stream(request: Request, engine: Engine, work: SummaryRequest) -> "EventStream":
     """The answer to one text that was admitted. Raises why it was not."""
-    record = record_of(request)
-    record.texts, record.characters = 1, len(work.text)
+    await record_of(request).ask(1, len(work.text))
     feed = Feed()
     streamed = replace(work, on_token=feed.tell)
     future, pieces = await by_size(len(work.text), TOKENIZED_AT_ONCE, lambda: engine.stream(streamed))

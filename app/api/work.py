@@ -34,7 +34,7 @@ async def summarize_all(request: Request, engine: Engine, work: Sequence[Summary
     timeout = max((each.timeout for each in work), default=0.0)
     end = time.monotonic() + timeout + MARGIN_SECONDS
     record = record_of(request)
-    record.texts, record.characters = len(work), sum(len(each.text) for each in work)
+    await record.ask(len(work), sum(len(each.text) for each in work))
     futures = await _submit(engine, work)
     loop = asyncio.get_running_loop()
     over = loop.create_future()  # all are answered, the caller has left, or it is too late

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from app.cli import inputs
 from app.cli.backend import Where, open_backend
 from app.cli.options import (
+    ApiKey,
     Cut,
     Device,
     Json,
@@ -62,6 +63,7 @@ def attention(
     no_repeat_ngram_size: NoRepeatNgramSize = None,
     numbers_from_source: NumbersFromSource = None,
     url: Url = None,
+    api_key: ApiKey = None,
     model_store: Store = None,
     device: Device = None,
     precision: Precision = None,
@@ -86,7 +88,7 @@ def attention(
     request = _request(
         text=given.text, summary=summary, level=level, model=model, parameters=chosen, truncation=truncation
     )
-    with open_backend(Where(url, model, model_store, device, precision)) as backend:
+    with open_backend(Where(url, model, model_store, device, precision, api_key)) as backend:
         response = backend.attention(request)
     seen = view(given.text, response)
     if png is not None:

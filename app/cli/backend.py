@@ -40,6 +40,7 @@ class Where:
     model_store: Path | None = None
     device: str | None = None
     precision: str | None = None
+    api_key: str | None = None
 
 
 def open_backend(where: Where) -> AbstractContextManager[Backend]:
@@ -57,6 +58,6 @@ def open_backend(where: Where) -> AbstractContextManager[Backend]:
     from app.cli.remote import Remote
 
     try:
-        return Remote(where.url)
+        return Remote(where.url, where.api_key)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--url") from error
+        raise typer.BadParameter(str(error), param_hint="--url, --api-key") from error

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.cli import attention, models, serve, summarize
+from app.cli import attention, keys, models, serve, summarize
 from app.cli.output import complain, say
 from app.errors import ConfigurationError, PrecisError
 
@@ -57,6 +57,7 @@ app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("summarize", epilog=summarize.EXAMPLES)(summarize.summarize)
 app.command("attention", epilog=attention.EXAMPLES)(attention.attention)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 
 
 def _tell_version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from app.cli.backend import Where, open_backend
-from app.cli.options import Device, Json, Precision, Store, Url
+from app.cli.options import ApiKey, Device, Json, Precision, Store, Url
 from app.cli.output import complain, harmless
 from app.config import load_settings
 from app.errors import CheckpointError
@@ -27,10 +27,15 @@ app = typer.Typer(no_args_is_help=True, epilog=EXAMPLES, help="List the models, 
 
 @app.command("list")
 def list_models(
-    json: Json = False, url: Url = None, model_store: Store = None, device: Device = None, precision: Precision = None
+    json: Json = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    model_store: Store = None,
+    device: Device = None,
+    precision: Precision = None,
 ) -> None:
     """List the models that can be used; * marks the default one."""
-    with open_backend(Where(url, None, model_store, device, precision)) as backend:
+    with open_backend(Where(url, None, model_store, device, precision, api_key)) as backend:
         listed = backend.models()
     if json:
         print(listed.model_dump_json())
@@ -47,12 +52,13 @@ def show(
     name: Annotated[str, typer.Argument(help="Name of a model.")],
     json: Json = False,
     url: Url = None,
+    api_key: ApiKey = None,
     model_store: Store = None,
     device: Device = None,
     precision: Precision = None,
 ) -> None:
     """Show a model: limits, default parameters, digest, and its card."""
-    with open_backend(Where(url, None, model_store, device, precision)) as backend:
+    with open_backend(Where(url, None, model_store, device, precision, api_key)) as backend:
         model = backend.model(name)
     if json:
         print(model.model_dump_json())

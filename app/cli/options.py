@@ -17,6 +17,14 @@ Url = Annotated[
         help="A running service, such as http://127.0.0.1:8000. Without it the work is done here.",
     ),
 ]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PRECIS_API_KEY",
+        rich_help_panel=HERE,
+        help="For that service, where it wants one. In the environment others on this machine do not see it.",
+    ),
+]
 ModelName = Annotated[
     str | None, typer.Option("--model", "-m", help="Name of the checkpoint. [dim]\\[default: PRECIS_MODEL, news-en][/]")
 ]

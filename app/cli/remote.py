@@ -12,10 +12,10 @@ AT_ONCE = 16  # requests; with four beams they fill the rows of a service on a C
 
 
 class Remote:
-    """A backend at a URL. Raises ValueError when that is none."""
+    """A backend at a URL. Raises ValueError when that is none, or the key cannot be sent."""
 
-    def __init__(self, url: str) -> None:
-        self._client = Client(url)
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        self._client = Client(url, api_key=api_key)
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from app.cli import inputs
 from app.cli.backend import Answer, Backend, Where, open_backend
 from app.cli.inputs import Input
 from app.cli.options import (
+    ApiKey,
     Cut,
     Device,
     Json,
@@ -63,6 +64,7 @@ def summarize(
     no_repeat_ngram_size: NoRepeatNgramSize = None,
     numbers_from_source: NumbersFromSource = None,
     url: Url = None,
+    api_key: ApiKey = None,
     model_store: Store = None,
     device: Device = None,
     precision: Precision = None,
@@ -86,7 +88,7 @@ def summarize(
     show = _json if json else _named if len(names) > 1 and not each_line else _plain
     failed = False
     with (
-        open_backend(Where(url, model, model_store, device, precision)) as backend,
+        open_backend(Where(url, model, model_store, device, precision, api_key)) as backend,
         progress(None if each_line else len(names)) as advance,
     ):
         for place, answer in answered(backend, texts, options):

@@ -6,6 +6,7 @@ PrecisError
  ├─ DeadlineExceededError       the call's deadline passed
  └─ ApiError                    the service answered with an error status
      ├─ UnauthorizedError       401
+     ├─ ForbiddenError          403, for administrators only
      ├─ NotFoundError           404, such as a model that is not there
      ├─ ContentTooLargeError    413
      ├─ UnprocessableError      422, with the fields that are wrong in `problem.errors`
@@ -59,6 +60,10 @@ class UnauthorizedError(ApiError):
     """No API key, or a wrong one."""
 
 
+class ForbiddenError(ApiError):
+    """This is for administrators, and the API key is a user's."""
+
+
 class NotFoundError(ApiError):
     """There is no such model."""
 
@@ -85,6 +90,7 @@ class GatewayTimeoutError(ApiError, DeadlineExceededError):
 
 OF_STATUS: dict[int, type[ApiError]] = {
     401: UnauthorizedError,
+    403: ForbiddenError,
     404: NotFoundError,
     413: ContentTooLargeError,
     422: UnprocessableError,

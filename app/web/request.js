@@ -10,12 +10,12 @@ export function writeRequest(language, origin, body, { attention, key }) {
 
 function curl(url, body, key) {
   const quoted = JSON.stringify(body, null, 1).replaceAll("'", String.raw`'\''`);
-  const authorization = key ? `\n  -H "Authorization: Bearer $PRECIS_KEY" \\` : "";
+  const authorization = key ? `\n  -H "Authorization: Bearer $PRECIS_API_KEY" \\` : "";
   return `curl -sS ${url} \\${authorization}\n  -H 'Content-Type: application/json' \\\n  -d '${quoted}'`;
 }
 
 function python(url, body, key) {
-  const authorization = key ? `, "Authorization": f"Bearer {os.environ['PRECIS_KEY']}"` : "";
+  const authorization = key ? `, "Authorization": f"Bearer {os.environ['PRECIS_API_KEY']}"` : "";
   return `import json${key ? "\nimport os" : ""}
 from urllib.request import Request, urlopen
 
@@ -27,7 +27,7 @@ with urlopen(request, timeout=60) as response:
 }
 
 function javascript(url, body, key) {
-  const authorization = key ? "Authorization: `Bearer ${process.env.PRECIS_KEY}`, " : "";
+  const authorization = key ? "Authorization: `Bearer ${process.env.PRECIS_API_KEY}`, " : "";
   return `const response = await fetch("${url}", {
   method: "POST",
   headers: { ${authorization}"Content-Type": "application/json" },

@@ -54,3 +54,11 @@ def served(app: FastAPI) -> Iterator[Served]:
         server.should_exit = True
         thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+@contextmanager
+def refused_port() -> Iterator[int]:
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]

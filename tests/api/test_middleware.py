@@ -5,13 +5,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
+from app.api.middleware import Envelope
 from app.api.service import Service
 from tests.api.asgi import exchange
+from tests.api.sockets import served
 from tests.fakes import UNENCODABLE
 
 SECRET = "alpha whiskey confidential"
@@ -99,6 +103,7 @@ def test_one_line_a_request_says_what_it_was_and_never_its_text(client: TestClie
         "route": "/summarize/batch",
         "status": 200,
         "request_id": "mine",
+        "key": None,
         "texts": 2,
         "characters": len(SECRET) + 4,
         "error": None,
@@ -161,6 +166,24 @@ def test_what_nobody_foresaw_is_a_problem_that_tells_nothing(
     assert any("fail" in frame for frame in unforeseen["frames"])
     assert line["status"] == 500
     assert SECRET not in response.text + str(logged)
+
+
+def test_an_answer_that_breaks_off_is_logged_as_500_without_what_was_raised(
+    service: Service, logged: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        raise ZeroDivisionError(SECRET)
+
+    app = FastAPI()
+    app.state.service = service
+    app.mount("/", broken)
+    app.add_middleware(Envelope, service=service, tracing=None)
+    with served(app) as server, pytest.raises(httpx2.RemoteProtocolError):
+        httpx2.get(server.url)
+    unforeseen, line = (each for each in logged if each["event"] in ("unforeseen", "request"))
+    assert (unforeseen["kind"], line["status"], line["log_level"]) == ("ZeroDivisionError", 500, "error")
+    assert SECRET not in str(logged) + caplog.text
 
 
 def test_a_caller_who_leaves_is_counted_as_499(app: FastAPI, service: Service, logged: list[Any]) -> None:

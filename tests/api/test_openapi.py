@@ -18,7 +18,9 @@ from tests.api.events import events_of
 METHODS = {"get", "post", "put", "patch", "delete"}
 ERRORS = {"405", "422", "500"}
 WORK_ERRORS = ERRORS | {"400", "404", "413", "415", "503", "504"}
-HEADERS = {"405": "Allow", "503": "Retry-After"}
+REFUSALS = {"401", "429"}  # of a key
+HEALTH = {"/livez", "/readyz", "/health"}
+HEADERS = {"401": "WWW-Authenticate", "405": "Allow", "429": "RateLimit", "503": "Retry-After"}
 JSON, PROBLEM = "application/json", "application/problem+json"
 
 
@@ -123,6 +125,8 @@ def test_every_error_is_a_problem_with_examples_of_its_status(
         answers = operation.content["responses"]
         failures = {status: resolved(document, answer) for status, answer in answers.items() if status[0] in "45"}
         assert set(failures) >= (WORK_ERRORS if "requestBody" in operation.content else ERRORS), operation.path
+        assert set(failures) & REFUSALS == (set() if operation.path in HEALTH else REFUSALS)
+        assert ("403" in failures) == ("Administration" in operation.content["tags"])
         for status, failure in failures.items():
             content = failure["content"][PROBLEM]
             assert name_of(content["schema"]) == "Problem"
@@ -139,7 +143,18 @@ def test_every_kind_of_error_is_an_example(document: dict[str, Any]) -> None:
         for answer in document["components"]["responses"].values()
         for problem in (example["value"] for example in answer["content"][PROBLEM]["examples"].values())
     }
-    assert {(kind.status, kind.title, kind.slug) for kind in kinds} <= told
+    answered = {status for status, _, _ in told}
+    assert {(kind.status, kind.title, kind.slug) for kind in kinds if kind.status in answered} <= told
+    assert {kind.status for kind in kinds} - answered <= {403}, "an administrator's, where there is any"
+
+
+def test_all_but_the_health_of_the_service_is_told_to_want_a_key(
+    operations: list[Operation], document: dict[str, Any]
+) -> None:
+    assert document["security"] == [{"ApiKey": []}]
+    assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    open_to_all = {each.path for each in operations if each.content.get("security", document["security"]) == []}
+    assert open_to_all == HEALTH
 
 
 def test_the_examples_of_problems_are_what_the_service_answers(client: TestClient) -> None:
@@ -210,7 +225,7 @@ def test_the_service_is_where_the_document_comes_from(document: dict[str, Any]) 
 
 def test_every_reference_leads_somewhere_and_every_component_is_referred_to(document: dict[str, Any]) -> None:
     used = {node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)}
-    components = document["components"]
+    components = {kind: named for kind, named in document["components"].items() if kind != "securitySchemes"}
     assert used == {f"#/components/{kind}/{name}" for kind, named in components.items() for name in named}
 
 

@@ -7,10 +7,15 @@ from starlette.testclient import TestClient
 
 from app import errors
 from app.api.problems import describe, invalid
-from app.errors import FieldError, OverloadedError, RequestError
+from app.errors import FieldError, OverloadedError, Quota, RequestError, TooManyRequestsError
 from app.schemas import Problem
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
+HEADERS = {
+    401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": "7", "RateLimit": '"requests";r=2;t=7', "RateLimit-Policy": '"requests";q=60;w=30'},
+    503: {"Retry-After": "7"},
+}
 SUBCLASSES = [
     kind
     for kind in vars(errors).values()
@@ -28,10 +33,13 @@ def check_problem(body: object, status: int) -> None:
 
 @pytest.mark.parametrize("kind", SUBCLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_of_the_tree_is_told_with_its_own_status_and_words(kind: type[RequestError]) -> None:
-    error = kind("why", 7) if issubclass(kind, OverloadedError) else kind("why")
+    if issubclass(kind, TooManyRequestsError):
+        error: RequestError = kind("why", 7, Quota("requests", 60, 2, 30))
+    else:
+        error = kind("why", 7) if issubclass(kind, OverloadedError) else kind("why")
     failure = describe(error)
     assert (failure.status, failure.title, failure.slug, failure.detail) == (kind.status, kind.title, kind.slug, "why")
-    assert failure.headers == ({"Retry-After": "7"} if kind.status == 503 else {})
+    assert failure.headers == HEADERS.get(kind.status, {})
     check_problem(failure.document(instance="/x", request_id="y"), kind.status)
 
 

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
+from app.keys import Key, digest, new_key
 from tests.api.waiting import PATIENCE, eventually
 from tests.serving import HOLD
 
@@ -123,6 +124,23 @@ def held(tmp_path: Path) -> Iterator[Held]:
     with served("tests.serving", tmp_path, PRECIS_MAX_QUEUE="1", PRECIS_MAX_ROWS="8", **{HOLD: str(hold)}) as address:
         yield Held(address, hold)
         hold.unlink(missing_ok=True)  # or the service would wait for its own end
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A service that wants a key for all but its pages."""
+
+    address: str
+    key: str
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[Keyed]:
+    key = new_key()
+    line = str(Key("page", digest(key.encode())))
+    settings = {"PRECIS_API_KEYS": line, "PRECIS_PUBLIC_PAGES": "true", HOLD: str(tmp_path / "hold")}
+    with served("tests.serving", tmp_path, **settings) as address:
+        yield Keyed(address, key)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Locator, Page, Request, Route, expect
 
-from tests.browser.conftest import Held, Open
+from tests.browser.conftest import Held, Keyed, Open
 
 LEAST_LIT = 0.02
 HARD = (
@@ -393,7 +393,15 @@ def test_a_missing_key_is_asked_for_and_then_sent(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_contain_text("Summary: ")
     expect(page.locator("#notice")).to_be_hidden()
-    assert "Bearer $PRECIS_KEY" in page.locator("#request").inner_text()
+    assert "Bearer $PRECIS_API_KEY" in page.locator("#request").inner_text()
+
+
+def test_a_service_that_wants_a_key_opens_the_page_and_takes_the_key_from_it(open_page: Open, keyed: Keyed) -> None:
+    page = open_page(at=keyed.address)
+    expect(page.locator("#notice")).to_contain_text("An API key is needed")
+    page.locator("#key").fill(keyed.key)
+    assert summarize(page, "The council of Lindau voted on Monday for a new bridge over the river.")
+    expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_a_key_that_even_the_models_need_is_asked_for_at_once(open_page: Open) -> None:

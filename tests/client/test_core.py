@@ -13,6 +13,7 @@ from app.client import (
     ConnectionFailedError,
     ContentTooLargeError,
     DeadlineExceededError,
+    ForbiddenError,
     GatewayTimeoutError,
     NotFoundError,
     OverloadedError,
@@ -116,6 +117,7 @@ def test_a_service_that_is_not_there_is_named_without_a_password(connect: Connec
     [
         (400, ApiError),
         (401, UnauthorizedError),
+        (403, ForbiddenError),
         (404, NotFoundError),
         (413, ContentTooLargeError),
         (422, UnprocessableError),

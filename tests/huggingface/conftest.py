@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from app.keys import Key, digest, new_key
 from app.models import registry
 from tests.api.waiting import eventually
 from tests.test_server import Process
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+KEY, SLOW_KEY = new_key(), new_key()
 VERSIONS = (HERE / "huggingface_hub.txt").read_text().split()
 
 
@@ -99,3 +101,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A service that can be held, in whose queue one text may wait."""
     with Process(tmp_path_factory.mktemp("small"), PRECIS_MAX_QUEUE="1") as small:
         yield small
+
+
+@pytest.fixture(scope="session")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A service that wants a key."""
+    lines = (Key("desk", digest(KEY.encode())), Key("slow", digest(SLOW_KEY.encode()), requests=1))
+    with Process(tmp_path_factory.mktemp("keyed"), PRECIS_API_KEYS="; ".join(map(str, lines))) as keyed:
+        yield keyed

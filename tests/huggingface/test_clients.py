@@ -8,11 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.api.problems import Failure
 from app.examples import SECOND_TEXT, TEXT
 from tests.api.waiting import PATIENCE, eventually
-from tests.huggingface.conftest import NODE, VERSIONS, Client, hub
-from tests.huggingface.refusing import REQUEST_ID, refusing
+from tests.huggingface.conftest import KEY, NODE, SLOW_KEY, VERSIONS, Client, hub
 from tests.test_server import Process
 
 NEWS = (
@@ -29,9 +27,6 @@ PARAMETERS: list[dict[str, Any]] = [
     {"length_penalty": -2.0, "no_repeat_ngram_size": 2},
     {"numbers_from_source": False},
 ]
-# There are no API keys yet, whose limits these are: the headers are those of RateLimit header fields (IETF).
-LIMITS = {"Retry-After": "7", "RateLimit": '"default";r=0;t=7', "RateLimit-Policy": '"default";q=60;w=60'}
-TOO_MANY = Failure(429, "Too many requests", "too-many-requests", "this key may ask 60 times a minute", headers=LIMITS)
 
 
 def summarize(service: Process, text: str, **fields: Any) -> str:
@@ -126,15 +121,23 @@ def test_a_503_says_why_and_when_to_try_again(client: Client, small: Process) ->
         assert int(error["retry_after"]) >= 1
 
 
-def test_a_429_says_why_and_when_to_try_again(client: Client) -> None:
-    with refusing(TOO_MANY) as server:
-        error = error_of(client.ask(server.url, NEWS), 429)
-    assert TOO_MANY.detail in error["message"]
-    assert error["request_id"] == REQUEST_ID
+def test_a_key_is_sent_as_a_token(client: Client, keyed: Process) -> None:
+    assert "summaries" in client.ask(keyed.url, NEWS, token=KEY)
+    assert "summaries" in client.ask(f"{keyed.url}/models/news-en", NEWS, token=KEY)
+    error = error_of(client.ask(keyed.url, NEWS, token="wrong"), 401)
+    assert "send an API key that counts here" in error["message"]
+
+
+def test_a_429_says_why_and_when_to_try_again(client: Client, keyed: Process) -> None:
+    answers = (client.ask(keyed.url, NEWS, token=SLOW_KEY) for _ in range(6))  # a minute of the clock may end meanwhile
+    error = error_of(next(answer for answer in answers if "error" in answer), 429)
+    assert "this key may send 1 requests a minute; try again in " in error["message"]
+    eventually(lambda: error["request_id"] in [line["request_id"] for line in keyed.lines("request")])
     if client.kind is not NODE:
-        assert error["retry_after"] == "7"
+        assert 1 <= int(error["retry_after"]) <= 120
     if client.kind.packages in [hub(version).packages for version in VERSIONS if version[0] != "0"]:
-        assert "Retry after 7 seconds (0/60 requests remaining in current 60s window)" in error["message"]
+        told = f"Retry after {error['retry_after']} seconds (0/1 requests remaining in current 60s window)"
+        assert told in error["message"]
 
 
 def test_a_client_that_gives_up_frees_its_rows(client: Client, small: Process) -> None:
