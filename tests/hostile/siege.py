@@ -54,6 +54,7 @@ class Siege:
         self.document: dict[str, Any] = self._client.get("/openapi.json").json()
         self._totals = self._metrics(_TOTALS)
         self._usual = self._good()
+        assert self._usual[0] == 200, self._usual
 
     def attack(self, attack: Attack) -> Answer | None:
         """The answer; None where the connection ended before it, which only a head that is too large may cause."""
