@@ -60,6 +60,8 @@ def _tolerant(document: dict[str, Any]) -> dict[str, Any]:
     tolerant["components"]["parameters"]["RequestId"]["schema"] = {"type": "string"}
     for secured in (tolerant, *(operation for item in tolerant["paths"].values() for operation in item.values())):
         secured.pop("security", None)
+        # A schema is of one event there; ours is of the whole stream.
+        secured.get("responses", {}).get("200", {}).get("content", {}).get(promises.EVENTS, {}).pop("schema", None)
     return tolerant
 
 
@@ -80,7 +82,8 @@ def _check(siege: Siege, interaction: Interaction) -> None:
         response.status_code, {name: values[0] for name, values in response.headers.items()}, response.content
     )
     siege.tally.count(str(answer.status), response.elapsed, _told(interaction))
-    promises.check(answer, with_body=interaction.request.method != "HEAD")
+    if not response.stream_cut_short:  # it reads no stream to the end that is long
+        promises.check(answer, with_body=interaction.request.method != "HEAD")
 
 
 def _told(interaction: Interaction) -> str:

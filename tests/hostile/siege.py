@@ -42,13 +42,14 @@ class Tally:
 
 
 class Siege:
-    """Of the server on this port of loopback, whose standard output goes to `log`."""
+    """Of the server on this port of loopback, whose standard output goes to `log`; good requests have the key."""
 
-    def __init__(self, port: int, log: Path) -> None:
+    def __init__(self, port: int, log: Path, key: str = "") -> None:
         self.port = port
         self.tally = Tally()
         self._log = log
-        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=PATIENCE)
         eventually(lambda: self._client.get("/readyz").status_code == 200)
         self.document: dict[str, Any] = self._client.get("/openapi.json").json()
         self._totals = self._metrics(_TOTALS)
