@@ -56,7 +56,7 @@ def read_weights(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size]) -> di
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{path}: not safetensors ({reason}); save it as safetensors") from error
     _compare_names(weights, shapes, f"{path}")
-    for name, tensor in weights.items():
+    for name, tensor in sorted(weights.items()):
         if tensor.shape != shapes[name]:
             found, demanded = str(tuple(tensor.shape))[:80], tuple(shapes[name])
             raise CheckpointError(f"{path}: {name} is {found}, but config.json demands {demanded}; {_RETRAIN}")

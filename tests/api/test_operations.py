@@ -55,9 +55,10 @@ def test_a_service_whose_worker_is_dead_is_alive_but_not_ready(
     def refuse(_capacity: int) -> NoReturn:
         raise RuntimeError("no memory on the device")
 
+    assert client.post("/summarize", json={"text": "alpha"}).status_code == 200
     monkeypatch.setattr(model, "open", refuse)  # the next worker cannot even begin
     model.before_step = lambda _rows: sys.exit()
-    assert client.post("/summarize", json={"text": "alpha"}).status_code == 503
+    assert client.post("/summarize", json={"text": "alpha"}).status_code == 500
     eventually(lambda: client.get(path).status_code == 503)
     assert client.get("/livez").status_code == 200
     assert client.post("/summarize", json={"text": "alpha"}).status_code == 503
