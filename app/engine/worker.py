@@ -258,7 +258,7 @@ class Worker:
             return
         with self._changed:
             if self._scheduler.is_away(number):
-                logger.warning("lane %d is back", number)
+                logger.warning("lane %s is back", self._name(number))
             self._lanes[number] = lane
             self._unopened.discard(number)
             self._set_away(False, number)
@@ -296,7 +296,7 @@ class Worker:
     def _go_without(self, number: int, error: Exception, hopeless: bool) -> None:
         """A lane cannot be opened for now: let another one run what was live in it, or nobody wait for it."""
         # No text has come to it yet: its words may be told.
-        logger.error("lane %d cannot be opened yet: %s: %s", number, type(error).__name__, error)
+        logger.error("lane %s cannot be opened yet: %s: %s", self._name(number), type(error).__name__, error)
         with self._changed:
             self._set_away(True, number)
             if hopeless:
@@ -317,7 +317,7 @@ class Worker:
             short = is_out_of_memory(error)
         else:
             if self._scheduler.is_away(number) is not (report is None):
-                logger.warning("lane %d is %s", number, "silent" if report is None else "back")
+                logger.warning("lane %s is %s", self._name(number), "silent" if report is None else "back")
                 self._set_away(report is None, number)
             if report is not None:
                 self._hear(number, report)
@@ -466,7 +466,7 @@ class Worker:
         with self._changed:
             if short_of_memory:
                 rows = self._scheduler.halve(self._clock(), lane)
-                logger.warning("memory ran out: lane %d takes no more than %d rows for now", lane, rows)
+                logger.warning("memory ran out: lane %s takes no more than %d rows for now", self._name(lane), rows)
             self._live[lane].clear()
             self._outboxes[lane].extend((job, None) for job in self._scheduler.isolate(lane))
             self._tell_changes()
@@ -474,7 +474,7 @@ class Worker:
 
     def _recover(self, lane: int, error: BaseException) -> None:
         """A lane died: lose nothing that was live in it."""
-        _log("a lane of the worker died and is replaced", error)
+        _log(f"lane {self._name(lane)} died and is replaced", error)
         self._observer.worker_restarted()
         with self._changed:
             self._idle_deaths[lane] = 0 if self._scheduler.live(lane) else self._idle_deaths[lane] + 1
@@ -482,6 +482,9 @@ class Worker:
             guilty = self._scheduler.isolate(lane, Job.pardon if isinstance(error, LaneDiedError) else never)
             self._outboxes[lane].extend((job, None) for job in guilty)
             self._tell_changes()
+
+    def _name(self, lane: int) -> str:
+        return f"{lane} of {self._model.info.name}"
 
     def _tell_changes(self) -> None:
         self._observer.queue_changed(self._scheduler.waiting, self._scheduler.expected_wait)

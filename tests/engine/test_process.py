@@ -259,7 +259,7 @@ def test_a_process_that_dies_at_rest_is_replaced_before_there_is_work(caplog: py
         assert observer.events["worker_restarted"] == 1
         request = SummaryRequest("alpha", BEAMS)
         assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
-    assert "a lane of the worker died and is replaced: its process " in caplog.text
+    assert "lane 0 of fake died and is replaced: its process " in caplog.text
     assert f"ended with status {-signal.SIGKILL}" in caplog.text
 
 
