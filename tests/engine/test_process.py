@@ -277,7 +277,7 @@ def test_processes_killed_in_a_row_are_all_replaced() -> None:
 
 
 def test_the_worker_is_ready_while_one_of_its_lanes_is_there_and_not_while_none_is(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("app.engine.process.SILENT_SECONDS", 0.2)
     lanes = Pids(loading.fake)
@@ -285,6 +285,7 @@ def test_the_worker_is_ready_while_one_of_its_lanes_is_there_and_not_while_none_
     with running(lanes) as engine:
         first, second = lanes.lanes
         os.kill(first.pid, signal.SIGSTOP)  # it hangs, but is not dead, and so it is not replaced
+        eventually(lambda: "is silent" in caplog.text)
         for _ in range(20):
             assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
             assert engine.ready
