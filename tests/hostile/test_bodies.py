@@ -11,7 +11,7 @@ from tests.hostile.siege import GOOD, Siege
 from tests.hostile.texts import LARGE, repeated
 from tests.hostile.wire import Attack
 
-few = settings(max_examples=150, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=80, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 def json_attack(path: str, body: bytes) -> Attack:

@@ -14,7 +14,7 @@ from tests.test_server import Process
 
 KEY = "precis_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"
 HEALTH = ("/livez", "/readyz", "/health")
-few = settings(max_examples=100, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=50, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

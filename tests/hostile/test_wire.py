@@ -13,7 +13,7 @@ from tests.hostile.texts import SECRET
 from tests.hostile.wire import answers_of, lines, statuses
 
 HIDDEN = lines(b"GET /hidden HTTP/1.1", b"Host: x")
-few = settings(max_examples=150, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=80, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize(
