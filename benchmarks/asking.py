@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from benchmarks.load import ROUTE
+from benchmarks.load import read_answer, request
 
 PATIENCE = 120.0
 REFUSED, UNANSWERED = "no connection", "no answer"
@@ -54,7 +54,7 @@ class Clients:
 
 class _Client:
     def __init__(self, url: str, keeps: bool) -> None:
-        self._address, self._keeps = urlsplit(url), keeps
+        self._url, self._keeps = url, keeps
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, body: bytes) -> Asked:
@@ -64,37 +64,28 @@ class _Client:
         except OSError:
             return Asked(name, sent, time.monotonic(), REFUSED)
         try:
-            writer.write(self._head(name, len(body)) + body)
+            writer.write(request(self._url, body, f"X-Request-ID: {name}"))
             await writer.drain()
             sent = time.monotonic()
             async with asyncio.timeout(PATIENCE):
-                status, headers, content = await _read(reader)
+                status, headers, content = await read_answer(reader)
         except (OSError, EOFError, TimeoutError):
             self.close()
             return Asked(name, sent, time.monotonic(), UNANSWERED)
         ended = time.monotonic()
         if not self._keeps or headers.get("connection") == "close":
             self.close()
-        digest = json.loads(content)["model"]["digest"] if status == "200" else ""
-        return Asked(name, sent, ended, status, digest)
+        digest = json.loads(content)["model"]["digest"] if status == 200 else ""
+        return Asked(name, sent, ended, str(status), digest)
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._streams is None or self._streams[0].at_eof():
             self.close()
-            self._streams = await asyncio.open_connection(self._address.hostname, self._address.port)
+            address = urlsplit(self._url)
+            self._streams = await asyncio.open_connection(address.hostname, address.port)
         return self._streams
 
     def close(self) -> None:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
-
-    def _head(self, name: str, length: int) -> bytes:
-        lines = [f"POST {ROUTE} HTTP/1.1", f"Host: {self._address.netloc}", f"X-Request-ID: {name}"]
-        return "\r\n".join([*lines, "Content-Type: application/json", f"Content-Length: {length}", "", ""]).encode()
-
-
-async def _read(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
-    headers = dict(line.split(": ", 1) for line in head if ": " in line)
-    return head[0].split(" ")[1], headers, await reader.readexactly(int(headers["content-length"]))

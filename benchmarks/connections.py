@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 
 from benchmarks import load
+from benchmarks.processes import resident_mib
 from benchmarks.report import Results, plot, say, table
 from benchmarks.systems import System, running
 from benchmarks.texts import mixed_texts
@@ -63,13 +64,6 @@ def measure(precision: str, clients: int, minutes: float, folder: Path) -> str:
     rows = [(name, f"{value:.1f}" if isinstance(value, float) else value) for name, value in kept.read()[-1].items()]
     how = "`settled`: after a tenth of the time. `lag`: of the event loop; None where it is not told."
     return kept.write([how, table(("what", "value"), rows), "![Memory](connections.png)"])
-
-
-def resident_mib(pid: int) -> float:
-    """Memory that a process and all those it started use; what they share counts once."""
-    sizes = re.findall(r"^Pss:\s+(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    children = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")).split()
-    return sum(map(int, sizes)) / 1024 + sum(resident_mib(int(child)) for child in children)
 
 
 def _lags(url: str) -> Mapping[float, float]:

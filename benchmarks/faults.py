@@ -18,6 +18,7 @@ from random import Random
 import httpx2
 
 from benchmarks.impatient import PATIENCE_SECONDS
+from benchmarks.processes import children
 from benchmarks.report import Results, say, table
 from benchmarks.systems import JSON, Server, System, running
 from benchmarks.texts import mixed_texts
@@ -45,13 +46,13 @@ class Processes:
 
     @property
     def forkserver(self) -> int:
-        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in _children(self.service)}
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(self.service)}
         return next(pid for pid, command in commands.items() if b"forkserver" in command)
 
     @property
     def lanes(self) -> list[int]:
         """Those alive: also when what they were forked from is not."""
-        self._lanes |= {pid: _began(pid) for pid in _children(self.forkserver)}
+        self._lanes |= {pid: _began(pid) for pid in children(self.forkserver)}
         self._lanes = {pid: began for pid, began in self._lanes.items() if began and _began(pid) == began}
         return list(self._lanes)
 
@@ -185,10 +186,6 @@ def _report(kept: Results, counts: Counter[str], again: bool, clients: int) -> l
     )
     names = ("fault", "times", "whole, median", "whole, worst", "unready, median", "unready, worst")
     return [how, table(names, rows), table(("what", "count"), facts)]
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
 
 
 def _began(pid: int) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from urllib.parse import urlsplit
 
-from benchmarks.load import ROUTE, arrivals
+from benchmarks.load import arrivals, request
 
 PATIENCE = 120.0  # seconds for the last answers
 CONNECTING = 10.0  # seconds
@@ -58,7 +58,7 @@ def flood(
     """`rate` requests a second for so long, then what is still to be answered; `offered_all` is called between."""
     parts = urlsplit(url)
     address = (parts.hostname or "", parts.port or 80)
-    requests = cycle([_request(parts.netloc, body) for body in bodies])
+    requests = cycle([request(url, body) for body in bodies])
     flooded = Flooded()
     poll = select.epoll()
     callers = {each.socket.fileno(): each for each in (_connect(address, poll) for _ in range(connections))}
@@ -103,11 +103,6 @@ def flood(
             caller.socket.close()
     flooded.broken += len(callers) - len(idle)
     return flooded
-
-
-def _request(host: str, body: bytes) -> bytes:
-    lines = [f"POST {ROUTE} HTTP/1.1", f"Host: {host}", "Content-Type: application/json"]
-    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 def _connect(address: tuple[str, int], poll: select.epoll) -> _Caller:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.connections import resident_mib
+from benchmarks.processes import resident_mib
 from benchmarks.report import Results, say, table
 from benchmarks.systems import System, running
 from tests.hostile import attacks, conversations, document

@@ -13,10 +13,9 @@ from urllib.parse import urlsplit
 import httpx2
 
 from benchmarks import load
-from benchmarks.connections import resident_mib
+from benchmarks.processes import family, resident_mib
 from benchmarks.report import Results, say, table
-from benchmarks.streams import request
-from benchmarks.systems import System, descendants, running
+from benchmarks.systems import System, running
 from benchmarks.texts import mixed_texts
 
 TEXTS = 400
@@ -93,7 +92,7 @@ def _leave(url: str, texts: Sequence[str], clients: int, seed: int) -> list[Told
     for number in range(clients):
         caller = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=PATIENCE)
         there.append((source.uniform(0.0, LONGEST_STAY), caller))
-        caller.sendall(request(url, _body(source.choice(texts), stream=number % 2 == 0)))
+        caller.sendall(load.request(url, _body(source.choice(texts), stream=number % 2 == 0)))
     began = time.monotonic()
     for number, (stay, caller) in enumerate(sorted(there, key=lambda one: one[0])):
         time.sleep(max(0.0, began + stay - time.monotonic()))
@@ -128,7 +127,7 @@ def _body(text: str, *, stream: bool) -> bytes:
 
 def _files(pid: int) -> int:
     """Open files of the service and all it started."""
-    return sum(len(list(Path(f"/proc/{one}/fd").iterdir())) for one in (pid, *descendants(pid)))
+    return sum(each.files for each in family(pid))
 
 
 def _report(kept: Results) -> str:

@@ -160,7 +160,7 @@ class _Sender:
     async def send(self, body: bytes, planned: float) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                status = await self._exchange(self._head(len(body)) + body)
+                status = await self._exchange(request(self.url, body))
         except (OSError, EOFError, TimeoutError, ValueError):
             status = 0
         if status != 200:
@@ -169,11 +169,12 @@ class _Sender:
         self.last = time.perf_counter()
         self.latencies.append(1000 * (self.last - planned))
 
-    async def _exchange(self, request: bytes) -> int:
+    async def _exchange(self, sent: bytes) -> int:
         """Over a connection that is kept, unless something comes between."""
         reader, writer = self._idle.pop() if self._idle else await self._connect()
         try:
-            status = await _exchange(reader, writer, request)
+            writer.write(sent)
+            status, _, _ = await read_answer(reader)
         except BaseException:
             writer.close()
             raise
@@ -193,25 +194,27 @@ class _Sender:
         address = urlsplit(self.url)
         return await asyncio.open_connection(address.hostname, address.port)
 
-    def _head(self, length: int) -> bytes:
-        lines = [f"POST {ROUTE} HTTP/1.1", f"Host: {urlsplit(self.url).netloc}", "Content-Type: application/json"]
-        return "\r\n".join([*lines, f"Content-Length: {length}", "", ""]).encode()
+
+def request(url: str, body: bytes, *headers: str) -> bytes:
+    """As it goes over a socket; `headers` are more of them."""
+    lines = [f"POST {ROUTE} HTTP/1.1", f"Host: {urlsplit(url).netloc}", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
-    """Send a request and read the whole answer: its status."""
-    writer.write(request)
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers in lower case, and all of the body."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
     headers = dict(line.split(": ", 1) for line in head[1:] if ": " in line)
     if "content-length" in headers:
-        await reader.readexactly(int(headers["content-length"]))
+        body = await reader.readexactly(int(headers["content-length"]))
     else:
-        await _read_chunks(reader)
-    return int(head[0].split(" ")[1])
+        body = await _read_chunks(reader)
+    return int(head[0].split(" ")[1]), headers, body
 
 
-async def _read_chunks(reader: asyncio.StreamReader) -> None:
-    size = 1
-    while size:
-        size = int((await reader.readline()).strip(), 16)
-        await reader.readexactly(size + 2)
+async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+    body = bytearray()
+    while size := int((await reader.readline()).strip(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readexactly(2)
+    return bytes(body)

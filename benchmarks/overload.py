@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from benchmarks import load
-from benchmarks.connections import resident_mib
 from benchmarks.flood import Flooded, flood
+from benchmarks.processes import resident_mib
 from benchmarks.report import Results, say, table
 from benchmarks.systems import JSON, System, running
 from benchmarks.texts import mixed_texts

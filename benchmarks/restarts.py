@@ -27,7 +27,7 @@ import numpy as np
 
 from app.models.checkpoint import MANIFEST, publish
 from benchmarks.asking import PATIENCE, REFUSED, UNANSWERED, Asked, Clients
-from benchmarks.connections import resident_mib
+from benchmarks.processes import resident_mib
 from benchmarks.report import Results, say, table
 from benchmarks.systems import Server, System, descendants, running
 from benchmarks.texts import mixed_texts

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx2
 
+from benchmarks.processes import catches, family, lanes
 from benchmarks.report import Record, Results, say, table
 from benchmarks.soaking.curve import draw
 from benchmarks.soaking.deploying import Store
@@ -28,7 +29,6 @@ from benchmarks.soaking.ledger import Metrics
 from benchmarks.soaking.questions import CHINESE, ENGLISH, burst, catalogue
 from benchmarks.soaking.traffic import Traffic
 from benchmarks.soaking.trends import Trend
-from benchmarks.soaking.watch import catches, family, lanes
 from benchmarks.systems import Server, System, running
 
 # The queue is small, so that a burst is short, but takes what is asked for at once between bursts. Deadlines are missed

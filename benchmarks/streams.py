@@ -87,7 +87,7 @@ async def listen(url: str, bodies: Sequence[bytes], clients: int, seconds: float
         reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
         try:
             while time.perf_counter() < end:
-                await _hear(reader, writer, request(url, next(waiting)), heard)
+                await _hear(reader, writer, load.request(url, next(waiting)), heard)
         finally:
             writer.close()
 
@@ -126,7 +126,7 @@ def stalled(url: str, text: str, readers: int) -> Iterator[list[socket.socket]]:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, FEW_BYTES)
             one.settimeout(PATIENCE)
             one.connect((urlsplit(url).hostname, urlsplit(url).port))
-            one.sendall(request(url, stream_body(text, "chunk")))
+            one.sendall(load.request(url, stream_body(text, "chunk")))
             one.recv(1)  # the first token is there: it was admitted
         while _busy(url):
             time.sleep(0.1)
@@ -142,11 +142,6 @@ def read_on(unread: socket.socket) -> bool:
             return False
         last = last[-len(DONE) :] + more
     return True
-
-
-def request(url: str, body: bytes) -> bytes:
-    lines = [f"POST {load.ROUTE} HTTP/1.1", f"Host: {urlsplit(url).netloc}", "Content-Type: application/json"]
-    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 def _busy(url: str) -> bool:

@@ -199,11 +199,9 @@ def completed(document: JsonObject) -> JsonObject:
         path: {method: _completed(path, operation) for method, operation in item.items()}
         for path, item in document["paths"].items()
     }
-    answered = {status for item in paths.values() for operation in item.values() for status in operation["responses"]}
-    named = (name for status, name in COMPONENTS.items() if str(status) in answered)
     components = {
         "schemas": {name: _completed_schema(name, each) for name, each in sorted(schemas.items())},
-        "responses": {name: _error(*ERRORS[name]) for name in named},
+        "responses": {name: _error(meaning, examples) for name, (meaning, examples) in ERRORS.items()},
         "headers": HEADERS,
         "parameters": PARAMETERS,
         "securitySchemes": {"ApiKey": KEY},

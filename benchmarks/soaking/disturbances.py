@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from benchmarks.soaking.watch import age, lanes
+from benchmarks.processes import age, lanes
 
 GROWN_SECONDS = 10.0  # a lane is up and running at this age
 KILLED = 0.7  # of the faults; in the others a lane stands still

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-
-def children(pid: int) -> list[int]:
-    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+from benchmarks.processes import children
 
 
 def forkserver(service: int) -> int | None:

@@ -26,11 +26,6 @@ def bodies(system: System) -> list[bytes]:
     return [system.body(text, beams) for text in TEXTS for beams in (1, 2)]
 
 
-def administration() -> tuple[dict[str, str], dict[str, str]]:
-    """Settings of a service that has an administrator, and the headers that name him."""
-    return {"PRECIS_API_KEYS": KEYS}, ADMINISTRATOR
-
-
 @contextmanager
 def started(system: System, folder: Path, **settings: str) -> Iterator[Process]:
     """It listens, and perhaps still loads. `folder` is for its log."""

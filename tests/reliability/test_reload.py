@@ -14,7 +14,7 @@ import pytest
 from benchmarks.restarts import CORRUPT, flipped_bit, new_card, reload_under_load
 from benchmarks.systems import System
 from tests.api.waiting import PATIENCE, eventually
-from tests.reliability.small import NAME, administration, bodies, ready, small, started
+from tests.reliability.small import ADMINISTRATOR, KEYS, NAME, bodies, ready, small, started
 from tests.test_server import Process
 
 CLIENTS = 6
@@ -56,16 +56,15 @@ WORK: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_every_kind_of_work_goes_on(system: System, tmp_path: Path) -> None:
-    settings, headers = administration()
     reloads = 3
-    with started(system, tmp_path / "log", **settings) as service, ThreadPoolExecutor(2 * len(WORK)) as pool:
+    with started(system, tmp_path / "log", PRECIS_API_KEYS=KEYS) as service, ThreadPoolExecutor(2 * len(WORK)) as pool:
         eventually(lambda: ready(service))
         over = False
 
         def work(path: str, body: dict[str, Any]) -> list[httpx2.Response]:
             answers = []
             while not over:
-                answers.append(ask(service.url, headers, path, body))
+                answers.append(ask(service.url, ADMINISTRATOR, path, body))
             return answers
 
         working = [pool.submit(work, path, body) for path, body in WORK * 2]
@@ -85,20 +84,19 @@ def test_every_kind_of_work_goes_on(system: System, tmp_path: Path) -> None:
 
 
 def test_it_is_told_over_http_too(system: System, tmp_path: Path) -> None:
-    settings, headers = administration()
-    with started(system, tmp_path / "log", **settings) as service:
+    with started(system, tmp_path / "log", PRECIS_API_KEYS=KEYS) as service:
         eventually(lambda: ready(service))
-        first = ask(service.url, headers, f"/models/{NAME}/reload", {}).json()
+        first = ask(service.url, ADMINISTRATOR, f"/models/{NAME}/reload", {}).json()
         assert not first["changed"]
         new_card(Path(system.folder))
-        second = ask(service.url, headers, f"/models/{NAME}/reload", {}).json()
+        second = ask(service.url, ADMINISTRATOR, f"/models/{NAME}/reload", {}).json()
         assert (second["changed"], second["previous_digest"]) == (True, first["digest"])
         eventually(lambda: service.lines("model unloaded"))
         flipped_bit(Path(system.folder))
-        failed = ask(service.url, headers, f"/models/{NAME}/reload", {})
+        failed = ask(service.url, ADMINISTRATOR, f"/models/{NAME}/reload", {})
         assert failed.status_code == 422
         assert failed.json()["detail"].startswith(f"{system.folder}/model.safetensors: ")
-        answered = ask(service.url, headers, "/summarize", {"text": "Rain fell."}).json()
+        answered = ask(service.url, ADMINISTRATOR, "/summarize", {"text": "Rain fell."}).json()
         assert answered["model"]["digest"] == second["digest"]
 
 

@@ -42,6 +42,16 @@ def _living(pids: dict[int, str]) -> Iterator[Held]:
             yield held(pid)
 
 
+def resident_mib(pid: int) -> float:
+    """Memory that a process and all those it started use; what they share counts once."""
+    return sum(each.mib for each in family(pid))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started, and nobody they started."""
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
 def lanes(pid: int) -> set[int]:
     """The processes in which a service decodes: another one, which it has started, forks them."""
     return {lane for child in descendants(pid) for lane in descendants(child)}
