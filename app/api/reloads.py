@@ -6,6 +6,7 @@ answers itself, and then it goes. Whatever goes wrong before leaves everything a
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ ResultT = TypeVar("ResultT")
 # The engine of a checkpoint in the store, started; None where its digest is the given one. Raises what is wrong.
 TakeUp = Callable[[str, str | None], Engine | None]
 LOADING_POLL_SECONDS = 0.1
+HELD_SECONDS = 0.1, 0.3, 1  # after that, the next reload finds it
 log = structlog.get_logger("precis")
 
 
@@ -137,9 +139,14 @@ class Reloads:
         """Those who have found it and not yet handed it their work will find the new one."""
         await in_own_thread(engine.retire, LONGEST_TIMEOUT_MS / 1000)  # what it has admitted is late by then
         self._service.forget(engine)
-        name, digest = engine.info.name, engine.info.digest
+        name, digest, gone = engine.info.name, engine.info.digest, weakref.ref(engine)
         del engine
-        await in_own_thread(settle_again)
+        for pause in HELD_SECONDS:
+            held = gone() is not None  # by the thread that retired it, or by one that still writes its last answer
+            await in_own_thread(settle_again)
+            if not held:
+                break
+            await asyncio.sleep(pause)
         log.info("model unloaded", model=name, digest=digest)
 
     def _track(self, name: str, work: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:

@@ -4,10 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -27,18 +25,20 @@ def python(code: str) -> Iterator["subprocess.Popen[bytes]"]:
         process.communicate(b"\n")
 
 
-def test_memory_files_and_threads_are_counted(tmp_path: Path) -> None:
-    before, over = held(os.getpid()), threading.Event()
-    thread = threading.Thread(target=over.wait)
-    thread.start()
-    with (tmp_path / "file").open("w"):
-        block = bytearray(os.urandom(32 << 20))
-        after = held(os.getpid())
-    over.set()
-    thread.join()
-    assert after.threads == before.threads + 1
-    assert after.files == before.files + 1
-    assert after.mib > before.mib + len(block) / 2**21
+@pytest.mark.parametrize(
+    ("code", "threads", "files", "mib"),
+    [
+        ("threading.Thread(target=threading.Event().wait, daemon=True).start()", 1, 0, 0),
+        ("file = open(os.devnull)", 0, 1, 0),
+        ("block = os.urandom(32 << 20)", 0, 0, 32),
+    ],
+)
+def test_memory_files_and_threads_are_counted(code: str, threads: int, files: int, mib: int) -> None:
+    with python("import os, threading") as plain, python(f"import os, threading; {code}") as more:
+        before, after = held(plain.pid), held(more.pid)
+    assert after.threads == before.threads + threads
+    assert after.files == before.files + files
+    assert after.mib - before.mib == pytest.approx(mib, abs=8)
 
 
 def test_a_family_is_a_process_and_all_it_started() -> None:
