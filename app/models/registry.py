@@ -8,7 +8,7 @@ from app.models.base import Seq2SeqModel
 from app.models.checkpoint import CONFIG, MANIFEST, Checkpoint
 from app.models.config import told
 
-FAMILIES = {"lstm": "app.models.lstm.family:load"}
+FAMILIES = {"lstm": "app.models.lstm.family:load", "transformers": "app.models.transformers.family:load"}
 
 
 def available(store: Path) -> list[str]:
