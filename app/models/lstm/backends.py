@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from app.models.base import Candidates, DecoderState, Limits, Memory, StepOutput
-from app.models.lstm.arithmetic import Arithmetic, padded_rows
+from app.models.lstm.arithmetic import Arithmetic
 from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.encoding import Encoded, computed, encode, encode_padded
 from app.models.lstm.fixed import FixedStep
@@ -32,6 +32,7 @@ from app.models.lstm.network import Seq2Seq
 from app.models.lstm.slots import FixedState
 from app.models.lstm.step import RaggedStep, Reading, Run, Sources
 from app.models.lstm.tokenizer import PAD
+from app.models.rows import padded_rows
 from app.models.transfer import upload
 
 
