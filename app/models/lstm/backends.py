@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
-from app.models.base import Candidates, DecoderState, Limits, Memory, StepOutput
+from app.models.base import AttentionOptions, Candidates, DecoderState, Limits, Memory, StepOutput
 from app.models.lstm.arithmetic import Arithmetic
 from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.encoding import Encoded, computed, encode, encode_padded
@@ -75,8 +76,9 @@ class LSTMState(DecoderState):
         self._readings: dict[int, Reading] = {}
         self._asking: tuple[list[int], Tensor, Sources] | None = None  # of the last step's rows
 
+    @override
     @torch.inference_mode()
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, LSTMMemory)
         assert isinstance(memory.reading, Reading)
         reading = memory.reading
@@ -141,7 +143,8 @@ def _write(row: Tensor, values: Tensor, rest: float) -> None:
 class LSTMFixedState(FixedState):
     """Slots in memory that never moves, as a GPU has them."""
 
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
+    @override
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, LSTMMemory)
         assert isinstance(memory.reading, Reading)
         if memory.encoded:
@@ -152,7 +155,8 @@ class LSTMFixedState(FixedState):
 class LSTMNativeState(NativeState):
     """Slots that are computed in int8."""
 
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
+    @override
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, LSTMMemory)
         assert isinstance(memory.reading, NativeReading)
         self.enter(rows, memory.reading)

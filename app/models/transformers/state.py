@@ -182,9 +182,12 @@ class Weights:
             queries, keys = queries[heads], keys[heads]
         precise = wide(queries.dtype)
         scores = queries.to(precise) @ keys.to(precise).transpose(1, 2) * self._scale
-        self._layers.append(scores.softmax(2)[:, :, self._content])  # (heads, n, content)
+        self._layers.append(scores.softmax(2))  # (heads, n, S)
 
     def reduced(self) -> Tensor:
         """(n, content)"""
-        weights = torch.cat(self._layers)
-        return weights.amax(0) if self._options.reduce == "max" else weights.mean(0)
+        weights = torch.cat(self._layers)  # (layers and heads, n, S)
+        if self._options.reduce == "mean":
+            return weights.mean(0)[:, self._content]
+        largest = weights.amax(0)
+        return (largest / largest.sum(1, keepdim=True))[:, self._content]
