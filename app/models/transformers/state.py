@@ -160,7 +160,7 @@ class Asking:
 
     def _split(self, tensor: Tensor) -> Tensor:
         """(…, positions, A) -> (…, H, positions, A / H)"""
-        return tensor.unflatten(-1, (self._heads, -1)).transpose(-2, -3)
+        return tensor.view(*tensor.shape[:-1], self._heads, -1).transpose(-2, -3)
 
 
 class Weights:
