@@ -85,7 +85,8 @@ class NumberTokenizer:
     def pieces(self) -> tuple[str, ...]:
         return tuple(f" {token}" for token in range(VOCABULARY))
 
-    def with_special(self, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:  # noqa: ARG002
+    @property
+    def around(self) -> tuple[Sequence[int], Sequence[int]]:
         return BEFORE, AFTER
 
 
