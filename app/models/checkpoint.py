@@ -50,7 +50,11 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The object in `config.json`."""
-        return _object(self.read_json(CONFIG, CONFIG_BYTES), self.folder / CONFIG)
+        return _object(self.read_json(CONFIG, CONFIG_BYTES), self.config_path)
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / CONFIG
 
     @property
     def card(self) -> str:
