@@ -27,7 +27,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Layer norm, or with `centred` false that of the root of the mean square (Zhang and Sennrich 2019), without bias."""
+    """Layer norm; with `centred` false by the root of the mean square alone (Zhang and Sennrich 2019)."""
 
     weight: Tensor
     bias: Tensor | None

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from app.models.transformers.architectures import Decoder, Layer, Linear, Norm
 
 Product = Callable[[Tensor], Tensor]  # rows (B, I) -> rows (B, O)
+PACKED = torch.float32, torch.bfloat16
+USUAL_ROWS = 64  # that the layout of weights is chosen for
 
 
 class Attention(Protocol):
@@ -30,15 +32,20 @@ class Attention(Protocol):
 
 
 class TorchProduct:
-    """Multiplied in the type of the weights."""
+    """Multiplied in the type of the weights, which are laid out as the processor reads them."""
 
     def __init__(self, linear: Linear) -> None:
-        self._linear = linear
-        self._wide = wide(linear.weight.dtype)
+        weight, bias = linear.weight, linear.bias
+        self._type, self._wide = weight.dtype, wide(weight.dtype)
+        self._multiply: Product
+        if weight.device.type == "cpu" and weight.dtype in PACKED and torch.backends.mkldnn.is_available():
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
+            self._multiply = lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
+        else:
+            self._multiply = lambda rows: F.linear(rows, weight, bias)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        weight, bias = self._linear.weight, self._linear.bias
-        return F.linear(rows.to(weight.dtype), weight, bias).to(self._wide)
+        return self._multiply(rows.to(self._type)).to(self._wide)
 
 
 class _LayerStep:
@@ -57,9 +64,9 @@ class Step:
         """prepare: makes the products of the decoder's weights."""
         self.architecture, self.layers = decoder.architecture, len(decoder.layers)
         self.attended = decoder.layers[0].query.weight.shape[0]  # A
-        self.device, self.dtype = decoder.embedding.device, decoder.embedding.dtype
-        self.wide = wide(self.dtype)
-        self._embedding, self._positions, self._relative = decoder.embedding, decoder.positions, decoder.relative
+        self.device, self.dtype = decoder.embedding.device, wide(decoder.embedding.dtype)
+        self._embedding, self._positions = decoder.embedding, decoder.positions
+        self._relative = None if decoder.relative is None else decoder.relative.to(self.dtype)
         self._embedding_norm = decoder.embedding_norm and _Normalised(decoder.embedding_norm)
         self._steps = [_LayerStep(layer, prepare) for layer in decoder.layers]
         self._final_norm = decoder.final_norm and _Normalised(decoder.final_norm)
@@ -77,11 +84,11 @@ class Step:
         return self._output(rows).log_softmax(1)
 
     def relative(self, length: int) -> Tensor | None:
-        """What is added to the scores of so many tokens (H, 1, length) in the eyes of the last; None for nothing."""
-        return None if self._relative is None else self._relative[:, None, -length:]
+        """What is added to the scores of so many tokens (1, H, 1, length) in the eyes of the last; None for nothing."""
+        return None if self._relative is None else self._relative[None, :, None, -length:]
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        rows = self._embedding[tokens].to(self.wide) * self.architecture.embedding_scale  # (B, D)
+        rows = self._embedding[tokens].to(self.dtype) * self.architecture.embedding_scale  # (B, D)
         if self._positions is not None:
             rows = rows + self._positions[positions + self.architecture.position_offset]
         return self._embedding_norm(rows) if self._embedding_norm else rows

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from app.models.base import Candidates, Memory
 from app.models.transformers.architectures import Decoder
+from app.models.transformers.decoder import TorchProduct
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,12 @@ class Encoder:
 
     def __init__(self, module: nn.Module, decoder: Decoder) -> None:
         self._module, self._device = module, decoder.embedding.device
-        self._sources = [layer.source for layer in decoder.layers]
+        self._sources = [TorchProduct(layer.source) for layer in decoder.layers]
 
     def __call__(
         self, before: Sequence[int], content: Sequence[int], after: Sequence[int], candidates: Candidates
     ) -> TransformersMemory:
         ids = torch.tensor([[*before, *content, *after]], device=self._device)
         encoded = self._module(input_ids=ids).last_hidden_state[0]  # (S, D)
-        read = [F.linear(encoded, source.weight, source.bias).chunk(2, dim=1) for source in self._sources]
-        keys, values = zip(*read, strict=True)
+        keys, values = zip(*(source(encoded).chunk(2, dim=1) for source in self._sources), strict=True)
         return TransformersMemory(keys, values, len(before), len(content), candidates)

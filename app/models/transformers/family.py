@@ -26,8 +26,9 @@ class Tokenizer(Protocol):
     @property
     def pieces(self) -> Sequence[str]: ...
 
-    def with_special(self, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        """The ids that the encoder wants before and after these."""
+    @property
+    def around(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The ids that the encoder wants before and after a content."""
 
 
 class TransformersModel(Seq2SeqModel):
@@ -63,7 +64,7 @@ class TransformersModel(Seq2SeqModel):
         return [self._encode(source) for source in sources]
 
     def _encode(self, source: Sequence[int]) -> Memory:
-        before, after = self._tokenizer.with_special(source)
+        before, after = self._tokenizer.around
         return self._encoder(before, source, after, Candidates(self._shared))
 
     def positions(self, lengths: Sequence[int]) -> int:

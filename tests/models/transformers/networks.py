@@ -1,6 +1,7 @@
 """Small random networks of the library, and models made of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from transformers import (
     T5Config,
 )
 
-from app.models.base import Span, Special, Tokens
+from app.models.base import AttentionInfo, Limits, Span, Special, Tokens
 from app.models.transformers.family import TransformersModel
 from tests.fakes import fake_info
 
@@ -46,7 +47,7 @@ def network_of(kind: str, dtype: torch.dtype = torch.float64, **sizes: Any) -> P
     """Weights large enough that distributions are far from flat."""
     torch.manual_seed(0)
     config, chosen = CONFIGURATIONS[kind]
-    network: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(
+    network: Any = AutoModelForSeq2SeqLM.from_config(  # type: ignore[no-untyped-call]
         config(**{"vocab_size": VOCABULARY, **_SPECIAL, **chosen, **sizes}), attn_implementation="eager"
     )
     for name, parameter in network.named_parameters():
@@ -60,7 +61,9 @@ def network_of(kind: str, dtype: torch.dtype = torch.float64, **sizes: Any) -> P
         network.final_logits_bias.normal_()
     if kind == "flan-t5":  # its output layer is not its embedding
         network.lm_head.weight = torch.nn.Parameter(torch.randn_like(network.lm_head.weight) / 4)
-    return network.to(dtype).eval().requires_grad_(False)
+    network.generation_config.forced_eos_token_id = None  # that of the real vocabulary
+    made: PreTrainedModel = network.to(dtype).eval().requires_grad_(False)
+    return made
 
 
 class NumberTokenizer:
@@ -82,10 +85,16 @@ class NumberTokenizer:
     def pieces(self) -> tuple[str, ...]:
         return tuple(f" {token}" for token in range(VOCABULARY))
 
-    def with_special(self, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:  # noqa: ARG002
+    @property
+    def around(self) -> tuple[Sequence[int], Sequence[int]]:
         return BEFORE, AFTER
 
 
 def model_of(network: PreTrainedModel, **changes: Any) -> TransformersModel:
-    special = Special(start=START, end=END, suppressed=(PAD, START))
-    return TransformersModel(network, NumberTokenizer(), fake_info("small", special=special, **changes))
+    info = fake_info(
+        "small",
+        special=Special(start=START, end=END, suppressed=(PAD, START)),
+        limits=Limits(max_source_tokens=60, max_summary_tokens=40),
+        attention=AttentionInfo.of_transformer(2, 4),
+    )
+    return TransformersModel(network, NumberTokenizer(), replace(info, **changes))
