@@ -1,7 +1,8 @@
-/* One step of a transformer's decoder, in int8: each row by itself, every sum in an order of its own.
+/* One step of a transformer's decoder: each row by itself, every sum in an order of its own.
  *
- * What enters a product is rounded to int8 in units of its row, which are NaN where a number of the row is not finite:
- * with it all that is made of the row is NaN. What is added up from layer to layer stays in float32.
+ * Either all is float32; or what enters a product is rounded to int8 in units of its row, which are NaN where a number of
+ * the row is not finite: with it all that is made of the row is NaN. What is added up from layer to layer, norms and
+ * softmax are float32 in any case.
  */
 
 #include <math.h>
@@ -9,6 +10,7 @@
 #include "attend.h"
 #include "functions.h"
 #include "product.h"
+#include "product_float.h"
 
 #define TOGETHER 64 /* positions of a source that are multiplied at once: they stay in the cache */
 
@@ -20,47 +22,49 @@ typedef struct {
 } Norm;
 
 typedef struct {
-    Product own;       /* [x] -> queries, keys and values of what is written, (heads, head) each */
+    Product own; /* x -> queries, keys and values of what is written, (heads, head) each */
     Product own_output;
-    Product query;     /* [x] -> queries to the source */
-    Product source;    /* [encoded] -> keys and values of a position */
+    Product query;  /* x -> queries to the source */
+    Product source; /* what is encoded of a position -> its keys and values */
     Product source_output;
-    Product enter;     /* [x] -> inner, or twice as many where they are gated: the first are activated */
+    Product enter; /* x -> inner, or twice as many where the second half gates the first, which is activated */
     Product leave;
     Norm own_norm, source_norm, feed_norm;
 } Layer;
 
-/* Sizes: of x, without zeros and with zeros to a multiple of 64; of `inner` with zeros; of a head as attend.h wants it. */
+/* `size` of x, and `width` with zeros up to a multiple of 64; as `inner` is; `head` as attend.h wants it. */
 typedef struct {
     const Layer *layers;
     Product output;
-    const float *embedding;  /* (V, size) */
-    const float *positions;  /* (more than any length, size); or NULL */
-    const float *relative;   /* (heads, longest): added to scores of what was written so many tokens ago; or NULL */
+    const float *embedding; /* (V, size) */
+    const float *positions; /* (longest, size); or NULL */
+    const float *relative;  /* (heads, longest): added to scores of what was written so many tokens ago; or NULL */
     Norm embedding_norm, final_norm;
     int64_t depth, size, width, heads, head, inner, encoded, longest;
-    int64_t activation, gated, norm_first, centred; /* norms come before what they normalize for; they subtract the mean */
+    int64_t activation, gated;
+    int64_t norm_first, centred; /* norms come before what they normalize for; they subtract the mean */
+    int64_t rounded;             /* to int8 */
     float epsilon, embedding_scale;
 } Decoder;
 
 typedef struct {
-    char *source;                 /* (layers, heads, head_bytes) */
-    int64_t positions, before, shown; /* of the source; those whose attention is told, and before them */
-    const char *const *kept;      /* (length + 1), each (layers, kept_bytes): the last is written */
-    int64_t length, token;        /* how many tokens it has written before; the last one */
-    const float *shares;          /* (layers, heads) what their attention counts; NULL if it is not asked for */
-    int64_t largest;              /* their largest is asked for, and not their sum */
+    char *source;                     /* (layers, heads, head_bytes) */
+    int64_t positions, before, shown; /* of the source; before those whose attention is told; those */
+    const char *const *kept;          /* (length + 1), each (layers, kept_bytes): the last is written */
+    int64_t length, token;            /* tokens that it has kept; the one that it wrote last */
+    const float *shares;              /* (layers, heads) what their attention counts; NULL if nobody asks for it */
+    int64_t largest;                  /* the largest is told, and not their sum */
 } Row;
 
 /* Room for what is computed on the way. */
 typedef struct {
-    float *x, *numbers, *attended; /* (count, width), (count, most outputs but logits), (count, heads * head) */
-    int8_t *rows;                  /* (count, stride): what is multiplied */
-    float *normed, *units;         /* (largest of width and encoded), (count) */
+    float *x, *numbers, *attended; /* (count, width), (count, outputs), (count, heads * head) */
+    char *rows;                    /* (count), `stride` bytes each: what is multiplied */
+    float *normed, *units;         /* (width), (count) */
     int32_t *excess;               /* (count) */
     float *weights;                /* (longest) */
     uint8_t *shares;               /* (2, longest) */
-    int64_t outputs, stride;
+    int64_t outputs, stride;       /* the most that a product of a layer has */
 } Room;
 
 static inline int64_t larger(int64_t one, int64_t other)
@@ -86,11 +90,12 @@ static Room lay_out(const Decoder *decoder, int64_t count, int64_t longest, char
         room.outputs = larger(larger(room.outputs, layer->query.outputs), layer->enter.outputs);
     }
     room.stride = larger(larger(decoder->width, decoder->encoded), larger(all, decoder->inner));
+    room.stride *= decoder->rounded ? 1 : sizeof(float);
     room.x = (float *)take(place, count * decoder->width * sizeof(float));
     room.numbers = (float *)take(place, count * room.outputs * sizeof(float));
     room.attended = (float *)take(place, count * all * sizeof(float));
-    room.rows = (int8_t *)take(place, count * room.stride);
-    room.normed = (float *)take(place, larger(decoder->width, decoder->encoded) * sizeof(float));
+    room.rows = take(place, count * room.stride);
+    room.normed = (float *)take(place, decoder->width * sizeof(float));
     room.units = (float *)take(place, count * sizeof(float));
     room.excess = (int32_t *)take(place, count * sizeof(int32_t));
     room.weights = (float *)take(place, (longest + 15) / 16 * 16 * sizeof(float));
@@ -121,20 +126,40 @@ static void normalize(const Decoder *decoder, const Norm *norm, const float *x, 
     }
 }
 
-/* x of all rows, as int8, to enter a product: normalized, if a norm is given. */
-static void read_x(const Decoder *decoder, const Norm *norm, int64_t count, const Room *room)
+/* Makes numbers (size) what a row multiplies. */
+static void set_row(const Decoder *decoder, int64_t row, const float *numbers, int64_t size, const Room *room)
+{
+    char *place = room->rows + row * room->stride;
+    if (decoder->rounded)
+        room->units[row] = round_row(numbers, size, (int8_t *)place);
+    else
+        memcpy(place, numbers, size * sizeof(float));
+}
+
+static void multiply_rows(
+    const Decoder *decoder, const Product *product, int64_t count, int add, float *out, int64_t width, const Room *room)
+{
+    const int64_t stride = room->stride;
+    if (decoder->rounded)
+        multiply(product, (const int8_t *)room->rows, count, stride, room->units, add, out, width, room->excess);
+    else
+        multiply_float(
+            product, (const float *)room->rows, count, stride / (int64_t)sizeof(float), add, out, width);
+}
+
+/* A product of x, which is normalized before, if a norm is given. */
+static void ask(const Decoder *decoder, const Norm *norm, const Product *product, int64_t count, const Room *room)
 {
     for (int64_t row = 0; row < count; row++) {
         const float *x = room->x + row * decoder->width;
-        if (norm) {
+        if (norm)
             normalize(decoder, norm, x, room->normed);
-            x = room->normed;
-        }
-        room->units[row] = round_row(x, decoder->width, room->rows + row * room->stride);
+        set_row(decoder, row, norm ? room->normed : x, decoder->width, room);
     }
+    multiply_rows(decoder, product, count, 0, room->numbers, room->outputs, room);
 }
 
-/* Adds a product of the rows to x, then normalizes it, if a norm is given. */
+/* Adds a product of the rows to x, which is normalized after, if a norm is given. */
 static void add_to_x(const Decoder *decoder, const Product *product, const Norm *norm, int64_t count, const Room *room)
 {
     const int64_t width = decoder->width;
@@ -143,39 +168,30 @@ static void add_to_x(const Decoder *decoder, const Product *product, const Norm 
             float *x = room->x + row * width + place;
             _mm512_storeu_ps(x, _mm512_add_ps(_mm512_loadu_ps(x), _mm512_loadu_ps(product->bias + place)));
         }
-    multiply(product, room->rows, count, room->stride, room->units, 1, room->x, width, room->excess);
+    multiply_rows(decoder, product, count, 1, room->x, width, room);
     for (int64_t row = 0; norm && row < count; row++)
         normalize(decoder, norm, room->x + row * width, room->x + row * width);
-}
-
-static void ask(const Product *product, int64_t count, const Room *room)
-{
-    multiply(product, room->rows, count, room->stride, room->units, 0, room->numbers, room->outputs, room->excess);
-}
-
-/* What was attended, as int8. */
-static void round_attended(const Decoder *decoder, int64_t count, const Room *room)
-{
-    const int64_t all = decoder->heads * decoder->head;
-    for (int64_t row = 0; row < count; row++)
-        room->units[row] = round_row(room->attended + row * all, all, room->rows + row * room->stride);
 }
 
 /* Attention of rows to what they have written, this token among it: their queries, keys and values are in `numbers`. */
 static void attend_own(const Decoder *decoder, int64_t layer, const Row *rows, int64_t count, const Room *room)
 {
     const int64_t heads = decoder->heads, size = decoder->head, all = heads * size;
-    const int64_t place = layer * kept_bytes(heads, size);
+    const int64_t place = layer * kept_bytes(decoder->rounded, heads, size);
     for (int64_t row = 0; row < count; row++) {
         const float *queries = room->numbers + row * room->outputs;
+        float *attended = room->attended;
+        const char *const *kept = rows[row].kept;
         const int64_t tokens = rows[row].length + 1;
-        keep((char *)rows[row].kept[tokens - 1] + place, heads, size, queries + all, queries + 2 * all);
-        for (int64_t head = 0; head < heads; head++) {
-            const float *bias = decoder->relative ? decoder->relative + head * decoder->longest : NULL;
-            attend_kept(
-                rows[row].kept, place, tokens, heads, head, size, queries + head * size, bias, room->weights,
-                room->attended + row * all + head * size);
+        keep(decoder->rounded, (char *)kept[tokens - 1] + place, heads, size, queries + all, queries + 2 * all);
+        for (int64_t head = 0; head < heads; head++, queries += size, attended += size) {
+            const float *relative = decoder->relative ? decoder->relative + head * decoder->longest : NULL;
+            if (decoder->rounded)
+                attend_kept(1, kept, place, tokens, heads, head, size, queries, relative, room->weights, attended);
+            else
+                attend_kept(0, kept, place, tokens, heads, head, size, queries, relative, room->weights, attended);
         }
+        set_row(decoder, row, room->attended, all, room);
     }
 }
 
@@ -213,18 +229,22 @@ static void attend_sources(
         for (last = first + 1; last < count && rows[last].source == rows[first].source;)
             last++;
         for (int64_t number = layer * heads; number < (layer + 1) * heads; number++) {
-            const Head head = head_at(rows[first].source + number * head_bytes(size, width), size, width);
-            const int64_t offset = number % heads * size;
+            char *place = rows[first].source + number * head_bytes(decoder->rounded, size, width);
+            const Head head = head_at(place, size, width);
             for (int64_t row = first; row < last; row++) {
-                const float share = rows[row].shares ? rows[row].shares[number] : 0.0f;
-                attend_source(
-                    &head, size, positions, room->numbers + row * room->outputs + offset, room->weights, room->shares,
-                    room->attended + row * all + offset);
-                if (share != 0.0f)
-                    add_weights(rows + row, share, room->weights, attention + row * columns);
+                const float *query = room->numbers + row * room->outputs + number % heads * size;
+                float *attended = room->attended + row * all + number % heads * size;
+                if (decoder->rounded)
+                    attend_rounded(&head, size, positions, query, room->weights, room->shares, attended);
+                else
+                    attend_float((const float *)place, size, positions, query, room->weights, attended);
+                if (rows[row].shares && rows[row].shares[number] != 0.0f)
+                    add_weights(rows + row, rows[row].shares[number], room->weights, attention + row * columns);
             }
         }
     }
+    for (int64_t row = 0; row < count; row++)
+        set_row(decoder, row, room->attended + row * all, all, room);
 }
 
 static inline __m512 activate(int64_t activation, __m512 x)
@@ -243,7 +263,7 @@ static inline __m512 activate(int64_t activation, __m512 x)
     return _mm512_mul_ps(_mm512_mul_ps(half, x), _mm512_add_ps(one, hyperbolic_tangent(inner)));
 }
 
-/* Hendrycks & Gimpel 2016, and others; gated as Shazeer 2020: of all rows, from `numbers` to int8. */
+/* Hendrycks & Gimpel 2016, and others; gated as Shazeer 2020: of what is in `numbers`. */
 static void activate_rows(const Decoder *decoder, int64_t count, const Room *room)
 {
     for (int64_t row = 0; row < count; row++) {
@@ -254,7 +274,7 @@ static void activate_rows(const Decoder *decoder, int64_t count, const Room *roo
                 x = _mm512_mul_ps(x, _mm512_loadu_ps(numbers + decoder->inner + place));
             _mm512_storeu_ps(numbers + place, x);
         }
-        room->units[row] = round_row(numbers, decoder->inner, room->rows + row * room->stride);
+        set_row(decoder, row, numbers, decoder->inner, room);
     }
 }
 
@@ -271,8 +291,8 @@ static void embed(const Decoder *decoder, const Row *row, float *x)
         normalize(decoder, &decoder->embedding_norm, x, x);
 }
 
-/* Bytes that `precis_decode` needs beside its results for so many rows, and `precis_read` for rows = 1: of sources and
- * summaries of at most `longest` positions. */
+/* Bytes that `precis_decode` needs beside its results for so many rows, whose sources and summaries have `longest`
+ * positions at most; and `precis_read` for any. */
 int64_t precis_decode_room(const Decoder *decoder, int64_t count, int64_t longest)
 {
     char *end = NULL;
@@ -283,13 +303,14 @@ int64_t precis_decode_room(const Decoder *decoder, int64_t count, int64_t longes
 /* Bytes that a source of so many positions takes. */
 int64_t precis_source_bytes(const Decoder *decoder, int64_t positions)
 {
-    return decoder->depth * decoder->heads * head_bytes(decoder->head, (positions + 15) / 16 * 16);
+    const int64_t width = (positions + 15) / 16 * 16;
+    return decoder->depth * decoder->heads * head_bytes(decoder->rounded, decoder->head, width);
 }
 
 /* Bytes that a token takes that was written. */
 int64_t precis_kept_bytes(const Decoder *decoder)
 {
-    return decoder->depth * kept_bytes(decoder->heads, decoder->head);
+    return decoder->depth * kept_bytes(decoder->rounded, decoder->heads, decoder->head);
 }
 
 /* What is encoded of a source (positions, encoded) -> keys and values of all layers, in `source`, which is zero. */
@@ -297,19 +318,22 @@ void precis_read(const Decoder *decoder, const float *encoded, int64_t positions
 {
     const Room room = lay_out(decoder, TOGETHER, 0, &place);
     const int64_t heads = decoder->heads, size = decoder->head, width = (positions + 15) / 16 * 16;
+    const int64_t bytes = head_bytes(decoder->rounded, size, width);
     for (int64_t start = 0; start < positions; start += TOGETHER) {
         const int64_t count = positions - start < TOGETHER ? positions - start : TOGETHER;
         for (int64_t row = 0; row < count; row++)
-            room.units[row] = round_row(
-                encoded + (start + row) * decoder->encoded, decoder->encoded, room.rows + row * room.stride);
-        for (int64_t layer = 0; layer < decoder->depth; layer++) {
-            ask(&decoder->layers[layer].source, count, &room);
-            for (int64_t number = 0; number < heads; number++) {
-                const Head head = head_at(source + (layer * heads + number) * head_bytes(size, width), size, width);
-                for (int64_t row = 0; row < count; row++) {
-                    const float *keys = room.numbers + row * room.outputs + number * size;
-                    enter_position(&head, size, start + row, keys, keys + heads * size);
-                }
+            set_row(decoder, row, encoded + (start + row) * decoder->encoded, decoder->encoded, &room);
+        for (int64_t number = 0; number < decoder->depth * heads; number++) {
+            const Head head = head_at(source + number * bytes, size, width);
+            if (number % heads == 0)
+                multiply_rows(
+                    decoder, &decoder->layers[number / heads].source, count, 0, room.numbers, room.outputs, &room);
+            for (int64_t row = 0; row < count; row++) {
+                const float *key = room.numbers + row * room.outputs + number % heads * size, *value = key + heads * size;
+                if (decoder->rounded)
+                    enter_rounded(&head, size, start + row, key, value);
+                else
+                    enter_float((float *)(source + number * bytes), size, width, start + row, key, value);
             }
         }
     }
@@ -317,42 +341,48 @@ void precis_read(const Decoder *decoder, const float *encoded, int64_t positions
 
 /* Advances rows (count) by the tokens that they wrote last.
  *
- * log_probabilities (count, outputs of the logits); attention (count, columns): zero where a row does not ask for it, and
- * beyond what is told of it; columns: as many as any source has positions. place: see precis_decode_room. */
+ * log_probabilities (count, outputs); attention (count, columns): zero where a row does not ask for it, and beyond what is
+ * told of it; columns: as many as any source has positions. place: see precis_decode_room. */
 void precis_decode(
     const Decoder *decoder, const Row *rows, int64_t count, int64_t longest, float *log_probabilities, float *attention,
     int64_t columns, char *place)
 {
     const Room room = lay_out(decoder, count, longest, &place);
+    const int64_t outputs = decoder->output.outputs;
     memset(attention, 0, count * columns * sizeof(float));
     for (int64_t row = 0; row < count; row++)
         embed(decoder, rows + row, room.x + row * decoder->width);
     for (int64_t number = 0; number < decoder->depth; number++) {
         const Layer *layer = decoder->layers + number;
-        const Norm *const own = &layer->own_norm, *const source = &layer->source_norm, *const feed = &layer->feed_norm;
-        const int before = decoder->norm_first != 0;
-        read_x(decoder, before ? own : NULL, count, &room);
-        ask(&layer->own, count, &room);
+        const Norm *const norms[] = {&layer->own_norm, &layer->source_norm, &layer->feed_norm};
+        const Norm *before[3] = {NULL}, *after[3] = {NULL};
+        memcpy(decoder->norm_first ? before : after, norms, sizeof norms);
+        ask(decoder, before[0], &layer->own, count, &room);
         attend_own(decoder, number, rows, count, &room);
-        round_attended(decoder, count, &room);
-        add_to_x(decoder, &layer->own_output, before ? NULL : own, count, &room);
-        read_x(decoder, before ? source : NULL, count, &room);
-        ask(&layer->query, count, &room);
+        add_to_x(decoder, &layer->own_output, after[0], count, &room);
+        ask(decoder, before[1], &layer->query, count, &room);
         attend_sources(decoder, number, rows, count, attention, columns, &room);
-        round_attended(decoder, count, &room);
-        add_to_x(decoder, &layer->source_output, before ? NULL : source, count, &room);
-        read_x(decoder, before ? feed : NULL, count, &room);
-        ask(&layer->enter, count, &room);
+        add_to_x(decoder, &layer->source_output, after[1], count, &room);
+        ask(decoder, before[2], &layer->enter, count, &room);
         activate_rows(decoder, count, &room);
-        add_to_x(decoder, &layer->leave, before ? NULL : feed, count, &room);
+        add_to_x(decoder, &layer->leave, after[2], count, &room);
     }
-    read_x(decoder, decoder->final_norm.weight ? &decoder->final_norm : NULL, count, &room);
-    const int64_t vocabulary = decoder->output.outputs;
-    multiply(
-        &decoder->output, room.rows, count, room.stride, room.units, 0, log_probabilities, vocabulary, room.excess);
     for (int64_t row = 0; row < count; row++) {
-        log_softmax(log_probabilities + row * vocabulary, vocabulary, 0.0f);
+        float *x = room.x + row * decoder->width;
+        if (decoder->final_norm.weight)
+            normalize(decoder, &decoder->final_norm, x, x);
+        set_row(decoder, row, x, decoder->width, &room);
+    }
+    multiply_rows(decoder, &decoder->output, count, 0, log_probabilities, outputs, &room);
+    for (int64_t row = 0; row < count; row++) {
+        log_softmax(log_probabilities + row * outputs, outputs, 0.0f);
         if (rows[row].shares)
             show(rows + row, attention + row * columns, columns);
     }
+}
+
+/* A product by itself: rows (count, inputs) -> out (count, outputs). */
+void precis_multiply_float(const Product *product, int64_t count, const float *rows, float *out)
+{
+    multiply_float(product, rows, count, product->inputs, 0, out, product->outputs);
 }

@@ -1,8 +1,8 @@
-"""The decoder in int8 on a CPU: what its kernel is given (`kernels/transformer.c`), and the rows that are live.
+"""The decoder on a CPU, by a kernel of our own (`kernels/transformer.c`): what it is given, and the live rows.
 
-A step is one call, which computes each row by itself: there is nothing to pad, and no shape to choose. Weights and what
-enters their products are int8, and so are the keys and values that rows attend to, with a scale for each head and
-position. What layers add up, norms and softmax are float32.
+A step is one call, which computes each row by itself: there is nothing to pad, and no shape to choose. All is float32;
+or weights, what enters their products, and the keys and values that rows attend to are int8, the latter with a scale
+for each head and position.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.models.base import AttentionOptions, Candidates, DecoderState, Memory, StepOutput
-from app.models.kernels import PANEL, Int8Weights, Packed, library, padded, whole
+from app.models.kernels import PANEL, FloatWeights, Int8Weights, Packed, library, padded, whole
 from app.models.transformers.architectures import Activation, Architecture, Decoder, Layer, Linear, Norm
 
 LANES = 16  # sizes of heads, and of what is encoded, come in multiples of it
@@ -51,7 +51,7 @@ class _Decoder(Structure):
         *((name, c_void_p) for name in ("embedding", "positions", "relative")),
         *((name, _Norm) for name in ("embedding_norm", "final_norm")),
         *((name, c_int64) for name in ("depth", "size", "width", "heads", "head", "inner", "encoded", "longest")),
-        *((name, c_int64) for name in ("activation", "gated", "norm_first", "centred")),
+        *((name, c_int64) for name in ("activation", "gated", "norm_first", "centred", "rounded")),
         *((name, c_float) for name in ("epsilon", "embedding_scale")),
     )
 
@@ -77,22 +77,24 @@ def missing(decoder: Decoder) -> str | None:
 class NativeStep:
     """A decoder's weights as the kernel reads them. Threads may share it."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, *, rounded: bool) -> None:
+        """rounded: to int8."""
         assert missing(decoder) is None
         kernels = library()
         assert kernels
         architecture, layers = decoder.architecture, decoder.layers
         vocabulary, size = decoder.output.weight.shape
         self._heads, self._head = architecture.heads, len(layers[0].query.weight) // architecture.heads
-        self._size, self._encoded = size, layers[0].source.weight.shape[1]
-        self._weights: list[Tensor | Int8Weights] = []  # what C has the addresses of
+        self._kind: type[FloatWeights | Int8Weights] = Int8Weights if rounded else FloatWeights
+        self._encoded = layers[0].source.weight.shape[1]
+        self._weights: list[Tensor | FloatWeights | Int8Weights] = []  # what C has the addresses of
         self._layers = (_Layer * len(layers))(*(self._layer(layer, architecture) for layer in layers))
         relative = None if decoder.relative is None else decoder.relative.flip(1)  # by distance
         positions = None if decoder.positions is None else decoder.positions[architecture.position_offset :]
-        output = Linear(architecture.output_scale * decoder.output.weight, decoder.output.bias)
+        longest = len(positions) if positions is not None else relative.shape[1] if relative is not None else 0
         self._packed = _Decoder(
             addressof(self._layers),
-            self._product(output, beyond=-torch.inf),
+            self._product(_beyond(decoder.output, architecture.output_scale)),
             self._address(decoder.embedding),
             self._address(positions),
             self._address(relative),
@@ -101,13 +103,13 @@ class NativeStep:
             *(len(layers), size, whole(size, PANEL), architecture.heads, whole(self._head, LANES)),
             whole(layers[0].leave.weight.shape[1], PANEL),
             whole(self._encoded, LANES),
-            0 if relative is None else relative.shape[1],
+            longest,
             _activation(architecture.activation) or 0,
-            *(architecture.gated, architecture.norm_first, layers[0].own_norm.centred),
+            *(architecture.gated, architecture.norm_first, layers[0].own_norm.centred, rounded),
             *(layers[0].own_norm.epsilon, architecture.embedding_scale),
         )
         self.decoder = byref(self._packed)
-        self.layers, self.heads, self.vocabulary = len(layers), architecture.heads, vocabulary
+        self.layers, self.heads, self.longest = len(layers), architecture.heads, longest
         self.columns = whole(vocabulary, PANEL)
         self.decode, self._read, self._room = kernels.precis_decode, kernels.precis_read, kernels.precis_decode_room
         self._source_bytes = kernels.precis_source_bytes
@@ -154,13 +156,10 @@ class NativeStep:
         outputs: Sequence[int] = (),
         *,
         step: int = LANES,
-        beyond: float = 0.0,
     ) -> Packed:
-        """With zeros after each of the parts of the input, and of the output; `beyond` is the bias of what is added."""
+        """With zeros after each of the parts of the input, up to a multiple of a step, and of the output."""
         weight = padded(padded(linear.weight.float(), 1, inputs, step=step), 0, outputs, step=PANEL)
-        bias = padded(_bias(linear), 0, outputs, step=PANEL)
-        bias[len(linear.weight) :] = beyond
-        weights = Int8Weights(weight, bias)
+        weights = self._kind(weight, padded(_bias(linear), 0, outputs, step=PANEL))
         self._weights.append(weights)
         return weights.packed
 
@@ -271,6 +270,7 @@ class NativeState(DecoderState):
 
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
         count, kept, step = len(rows), self._kept, self._step
+        assert kept.lengths[rows].max() < step.longest
         kept.add(rows)
         asked: NDArray[np.void] = self._rows[rows]
         asked["kept"] = kept.places.ctypes.data + np.asarray(rows) * kept.places.strides[0]
@@ -330,6 +330,12 @@ def _first_scaled(linear: Linear, scale: float, parts: int) -> Linear:
     factor[0] = scale
     factor = factor.repeat_interleave(len(linear.weight) // parts)
     return Linear(factor.unsqueeze(1) * linear.weight, factor * _bias(linear))
+
+
+def _beyond(output: Linear, scale: float) -> Linear:
+    """The output layer, scaled: what is beyond the vocabulary is never written."""
+    bias = F.pad(_bias(output), (0, -len(output.weight) % PANEL), value=-torch.inf)
+    return Linear(padded(scale * output.weight, 0, step=PANEL), bias)
 
 
 def _bias(linear: Linear) -> Tensor:
