@@ -58,7 +58,7 @@ class _LayerStep:
 
 
 class Step:
-    """tokens -> log-probabilities, for rows at any positions."""
+    """tokens -> logits of the next, for rows at any positions."""
 
     def __init__(self, decoder: Decoder, prepare: Callable[[Linear], Product] = TorchProduct) -> None:
         """prepare: makes the products of the decoder's weights."""
@@ -73,7 +73,7 @@ class Step:
         self._output = prepare(decoder.output)
 
     def __call__(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
-        """tokens (B) written last, at positions (B) from 0 on -> log-probabilities (B, V) of the next."""
+        """tokens (B) written last, at positions (B) from 0 on -> logits (B, V) of the next."""
         rows = self._embedded(tokens, positions)
         for number, step in enumerate(self._steps):
             rows = self._layer(number, step, rows, attention)
@@ -81,7 +81,7 @@ class Step:
             rows = self._final_norm(rows)
         if self.architecture.output_scale != 1:
             rows = rows * self.architecture.output_scale
-        return self._output(rows).log_softmax(1)
+        return self._output(rows)
 
     def relative(self, length: int) -> Tensor | None:
         """What is added to the scores of so many tokens (1, H, 1, length) in the eyes of the last; None for nothing."""

@@ -1,6 +1,7 @@
 """The family at the seam: the library's encoder, our decoder, and the tokenizer of the checkpoint."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -8,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from app.errors import ConfigurationError
+from app.models import kernels
 from app.models.base import (
     AttentionInfo,
     Candidates,
@@ -20,7 +22,8 @@ from app.models.base import (
 )
 from app.models.checkpoint import Checkpoint
 from app.models.devices import DTYPES, choose_device, choose_precision
-from app.models.transformers.architectures import ARCHITECTURES, Decoder, read_decoder
+from app.models.transformers import native
+from app.models.transformers.architectures import Decoder, read_decoder
 from app.models.transformers.decoder import Step
 from app.models.transformers.encoding import Encoder
 from app.models.transformers.folder import load_network, read_folder
@@ -50,12 +53,13 @@ class TransformersModel(Seq2SeqModel):
     """A checkpoint of one of `ARCHITECTURES`, on a CPU."""
 
     def __init__(self, network: PreTrainedModel, tokenizer: Tokenizer, info: ModelInfo) -> None:
-        """network: of the type that is computed in, or in int8 that is encoded in; of its decoder only weights are kept."""
+        """network: of the type that is computed in; for int8 in float32. Of its decoder only the weights are kept."""
         # a row is given its start, what is forced, and its tokens
         decoder = read_decoder(network, 1 + len(info.special.forced) + info.limits.max_summary_tokens)
-        self.info, self._tokenizer = info, tokenizer
+        attention = AttentionInfo.of_transformer(len(decoder.layers), decoder.architecture.heads)
+        self.info, self._tokenizer = replace(info, attention=attention), tokenizer
         self._shared = Shared(range(len(decoder.output.weight)))
-        self._encode, self._open = _native(network, decoder) if info.precision == "int8" else _torch(network, decoder)
+        self._encode, self._open = _backend(network, decoder, info.precision)
 
     def tokenize(self, text: str) -> Tokens:
         return self._tokenizer.encode(text)
@@ -90,13 +94,16 @@ Encode = Callable[[Sequence[int], Sequence[int], Sequence[int], Candidates], Mem
 Open = Callable[[int], DecoderState]
 
 
-def _torch(network: PreTrainedModel, decoder: Decoder) -> tuple[Encode, Open]:
-    return Encoder(network.get_encoder(), decoder), partial(TransformersState, Step(decoder))
-
-
-def _native(network: PreTrainedModel, decoder: Decoder) -> tuple[Encode, Open]:
-    step = NativeStep(decoder)
-    return NativeEncoder(network.get_encoder(), step), partial(NativeState, step)
+def _backend(network: PreTrainedModel, decoder: Decoder, precision: str) -> tuple[Encode, Open]:
+    """What encodes a source, and what opens a state: kernels of our own where there are some, or torch."""
+    encoder = network.get_encoder()
+    missing = kernels.missing() or native.missing(decoder)
+    if precision == "int8" and missing:
+        raise ConfigurationError(f"PRECIS_PRECISION=int8: {missing}; use float32 or bfloat16")
+    if decoder.embedding.dtype == torch.float32 and not missing:
+        step = NativeStep(decoder, rounded=precision == "int8")
+        return NativeEncoder(encoder, step), partial(NativeState, step)
+    return Encoder(encoder, decoder), partial(TransformersState, Step(decoder))
 
 
 def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel:

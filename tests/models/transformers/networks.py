@@ -17,7 +17,7 @@ from transformers import (
     T5Config,
 )
 
-from app.models.base import AttentionInfo, Limits, Span, Special, Tokens
+from app.models.base import Limits, Span, Special, Tokens
 from app.models.transformers.family import TransformersModel
 from tests.fakes import fake_info
 
@@ -95,6 +95,5 @@ def model_of(network: PreTrainedModel, **changes: Any) -> TransformersModel:
         "small",
         special=Special(start=START, end=END, suppressed=(PAD, START)),
         limits=Limits(max_source_tokens=60, max_summary_tokens=40),
-        attention=AttentionInfo.of_transformer(2, 4),
     )
     return TransformersModel(network, NumberTokenizer(), replace(info, **changes))
