@@ -84,7 +84,7 @@ class TransformersModel(Seq2SeqModel):
         return [self._encode(before, source, after, Candidates(self._shared)) for source in sources]
 
     def positions(self, lengths: Sequence[int]) -> int:
-        return sum(lengths)
+        return sum(lengths) + len(lengths) * sum(map(len, self._tokenizer.around))
 
     def open(self, capacity: int) -> DecoderState:
         return self._open(capacity)

@@ -139,7 +139,7 @@ def _check_kinds(state: Any) -> None:
         if part["type"] == "Replace" and (part["pattern"] not in _REPLACED or len(part["content"]) > 1):
             raise ValueError("a normalizer that replaces other than spaces, line ends and quotation marks")
         if part["type"] == "Precompiled":
-            check_charsmap(base64.b64decode(part["precompiled_charsmap"]))
+            check_charsmap(base64.b64decode(part["precompiled_charsmap"] or b""))
 
 
 def _parts(state: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
