@@ -122,6 +122,7 @@ MODEL: dict[str, Any] = {
     "parameter_count": 8_300_000,
     "precision": "float32",
     "device": "cpu",
+    "decoding": "batched",
     "card": "# news-en",
 }
 MODEL_LIST: dict[str, Any] = {"default": "news-en", "models": [MODEL]}

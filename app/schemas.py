@@ -443,6 +443,11 @@ class Model(Answered):
     parameter_count: int = Field(description="How many weights it has.")
     precision: str = Field(description="Arithmetic that it computes in.")
     device: str = Field(description="Where it computes.")
+    decoding: Literal["batched", "unbatched"] = Field(
+        description="`batched`: each decoder step advances all live texts at once. `unbatched`: the architecture has no "
+        "step of that kind, and Hugging Face's own code advances one text after the other; results and everything else "
+        "are the same, but several texts take as long as one by one."
+    )
     card: str = Field(description="The model card, in Markdown.")
 
 

@@ -93,6 +93,7 @@ def model_json(info: ModelInfo) -> JsonObject:
         "parameter_count": info.parameters,
         "precision": info.precision,
         "device": info.device,
+        "decoding": info.decoding,
         "card": info.card,
     }
 
