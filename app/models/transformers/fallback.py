@@ -1,17 +1,16 @@
 """Any other encoder-decoder of the library at the seam: its own forward pass steps the rows of one source at a time.
 
-`generate` does the same to a network: an encoder pass, then a forward pass for every token, over a cache whose rows
-follow the hypotheses. What `generate` does around that, `app/search.py` does here, as for every family: so callers join,
-leave and are told tokens between two steps, and the attention of a step is reduced before the next one is computed.
+`generate` asks the same of a network: an encoder pass, then a forward pass for every token, over a cache whose rows
+follow the hypotheses. What it does around that, the engine does here as for every family: so texts join and leave between
+two steps, tokens are told as they are written, and of a step's attention no more is kept than what was asked for.
 
-Rows of different sources never share a pass. The library's kernels change with the number of rows, and its padding
-with the longest source: so company would change results. It costs each of them the whole time of the others instead.
+Rows of different sources never share a pass: the library pads them, and its kernels change with the number of rows, so
+that company would change a result. A step of several texts takes as long as that of each, one after the other, instead.
 """
 
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,50 +32,22 @@ from app.models.base import (
     Tokens,
 )
 
-# Not of a configuration's number of layers: ProphetNet's is that of its encoder.
-def open_cache() -> EncoderDecoderCache:
-    return EncoderDecoderCache(DynamicCache(), DynamicCache())
-
-
-# Queries of a cross-attention for one token that is given: the first writes the next one, except in ProphetNet, where it
-# reads the token, and those after it write the next one, the one after that, and so on.
-READING, WRITING = 0, 1
-
-
-class SourceTokenizer(Protocol):
-    """What it takes to read texts and to write summaries."""
-
-    @property
-    def pieces(self) -> Sequence[str]: ...
-
-    def encode(self, text: str) -> Tokens: ...
-
-    def encode_summary(self, text: str) -> Tokens: ...
-
-    def decode(self, ids: Sequence[int]) -> Tokens: ...
-
-    def with_special(self, ids: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
-        """What the encoder wants before and after these."""
-
 
 @dataclass(frozen=True, slots=True)
 class FallbackMemory(Memory):
-    """encoded: its `last_hidden_state` (1, positions, size), where those in `content` are the caller's tokens."""
+    """encoded: its `last_hidden_state` is (1, positions, size); those in `content` are of the caller's tokens."""
 
     encoded: ModelOutput
     content: slice
+    source_tokens: int
     candidates: Candidates
-
-    @property
-    def source_tokens(self) -> int:
-        return self.content.stop - self.content.start  # type: ignore[no-any-return]  # of two numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """One pass of a network's decoder for R rows of one source.
+    """One pass of a decoder over rows of one source.
 
-    logits: (R, vocabulary). attentions: for each layer (R, heads, queries, positions); none unless they were asked for.
+    logits: (rows, vocabulary). attentions: (rows, heads, positions) of each layer, or none where nobody asked.
     """
 
     logits: Tensor
@@ -84,15 +55,16 @@ class Forward:
 
 
 class Network:
-    """The library's network, the same whatever its architecture."""
+    """A network of the library, whatever its architecture."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        # The other kernels do not tell their weights; and whether somebody asks must not change a summary.
+        # Other kernels do not tell their weights, and a summary must not depend on who asks for them.
         if model.config._attn_implementation != "eager":
             model.set_attn_implementation("eager")
-        self._model = model.eval().requires_grad_(False)
+        self._model = model
         self._encoder = model.get_encoder()
         self._looks_globally = "global_attention_mask" in inspect.signature(self._encoder.forward).parameters
+        self._foretells = model.config.model_type == "prophetnet"
 
     @property
     def device(self) -> torch.device:
@@ -100,52 +72,58 @@ class Network:
 
     def encode(self, ids: Sequence[int]) -> ModelOutput:
         """One source, without padding."""
-        tokens = torch.tensor([ids], device=self.device)
-        inputs: dict[str, Any] = {"attention_mask": torch.ones_like(tokens)}
-        if self._looks_globally:  # as the checkpoints of LED that summarize were trained: from the first position
-            inputs["global_attention_mask"] = torch.zeros_like(tokens).index_fill_(1, tokens.new_zeros(1), 1)
-        encoded: ModelOutput = self._encoder(input_ids=tokens, return_dict=True, **inputs)
+        inputs = {"input_ids": torch.tensor([ids], device=self.device)}
+        if self._looks_globally:  # from the first position, as the checkpoints of LED that summarize were trained
+            inputs["global_attention_mask"] = torch.zeros_like(inputs["input_ids"])
+            inputs["global_attention_mask"][0, 0] = 1
+        encoded: ModelOutput = self._encoder(**inputs, return_dict=True)
         return encoded
 
     def decode(self, tokens: Sequence[int], encoded: ModelOutput, cache: EncoderDecoderCache, attend: bool) -> Forward:
-        """The token that each row wrote last, over what the cache holds of those before it, which grows by one."""
-        hidden = encoded.last_hidden_state.expand(len(tokens), -1, -1)
+        """The token that each row wrote last, upon those before it, of which the cache knows and then knows this too."""
         output = self._model(
-            encoder_outputs=type(encoded)(last_hidden_state=hidden),
-            attention_mask=torch.ones(hidden.shape[:2], dtype=torch.long, device=self.device),
+            encoder_outputs=type(encoded)(last_hidden_state=encoded.last_hidden_state.expand(len(tokens), -1, -1)),
             decoder_input_ids=torch.tensor(tokens, device=self.device)[:, None],
             cache=cache,
             use_cache=True,
             output_attentions=attend,
             return_dict=True,
         )
-        return Forward(output.logits[:, -1], (output.cross_attentions or ()) if attend else ())
+        attentions = output.cross_attentions if attend else None
+        return Forward(output.logits[:, -1], [self._of_the_next(layer) for layer in attentions or ()])
+
+    def _of_the_next(self, attention: Tensor) -> Tensor:
+        """(rows, heads, queries, positions) -> (rows, heads, positions), of the query that writes the next token."""
+        if not self._foretells:
+            return attention[:, :, 0]
+        # ProphetNet tells scores, and has several queries: one for the token itself, then one for each that follows.
+        return attention[:, :, 1].softmax(-1)
 
 
 @dataclass(slots=True)
 class _Text:
-    """A source that is decoded. rows: of its cache; places: which of them each slot continues from."""
+    """A source that is decoded. places: the row of the cache that each slot continues from."""
 
     memory: FallbackMemory
     attention: AttentionOptions | None
     cache: EncoderDecoderCache
     places: dict[int, int]
-    rows: int = 0
+    rows: int = 0  # of the cache
 
-    def select(self, slots: Sequence[int], device: torch.device) -> None:
-        """Make the rows of the cache those of these slots."""
+    def arrange(self, slots: Sequence[int], device: torch.device) -> None:
+        """Make the rows of the cache those of these slots, in this order."""
         wanted = [self.places[slot] for slot in slots]
         if self.rows and wanted != list(range(self.rows)):
             index = torch.tensor(wanted, device=device)
             self.cache.self_attention_cache.reorder_cache(index)
-            if len(wanted) != self.rows:  # all rows ask the same source
+            if len(wanted) != self.rows:  # which are all alike: they ask the same source
                 self.cache.cross_attention_cache.reorder_cache(index)
-        self.rows = len(wanted)
+        self.rows = len(slots)
         self.places.update((slot, place) for place, slot in enumerate(slots))
 
 
 class FallbackState(DecoderState):
-    """Slots of sources that are stepped one after the other."""
+    """Slots whose sources are stepped one after the other."""
 
     def __init__(self, network: Network, vocabulary: int) -> None:
         self._network, self._vocabulary = network, vocabulary
@@ -154,32 +132,30 @@ class FallbackState(DecoderState):
     @override
     def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, FallbackMemory)
-        text = _Text(memory, attention, open_cache(), dict.fromkeys(rows, 0))
+        text = _Text(memory, attention, _empty_cache(), dict.fromkeys(rows, 0))
         self._texts.update(dict.fromkeys(rows, text))
 
     @override
     @torch.inference_mode()
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
-        numbers: dict[int, list[int]] = {}  # of the rows of each text
-        for number, row in enumerate(rows):
-            numbers.setdefault(id(self._texts[row]), []).append(number)
-        widest = max(self._texts[row].memory.source_tokens for row in rows)
-        log_probabilities = torch.empty(len(rows), self._vocabulary, device=self._network.device)
-        attention = torch.zeros(len(rows), widest, device=self._network.device)
-        for own in numbers.values():
-            text = self._texts[rows[own[0]]]
-            text.select([rows[number] for number in own], self._network.device)
+        device = self._network.device
+        log_probabilities = torch.empty(len(rows), self._vocabulary, device=device)
+        width = max(self._texts[row].memory.source_tokens for row in rows)
+        attention = torch.zeros(len(rows), width, device=device)
+        for text, own in self._by_text(rows):
+            text.arrange([rows[number] for number in own], device)
             written = [tokens[number] for number in own]
             forward = self._network.decode(written, text.memory.encoded, text.cache, text.attention is not None)
-            log_probabilities[own] = forward.logits.log_softmax(-1, dtype=_precise(forward.logits)).float()
+            log_probabilities[own] = _precise(forward.logits).log_softmax(-1).float()
             if text.attention:
-                attention[own, : text.memory.source_tokens] = reduced(forward, text.attention)[:, text.memory.content]
+                content = reduced(forward.attentions, text.attention)[:, text.memory.content]
+                attention[own, : text.memory.source_tokens] = content.float()
         return StepOutput(log_probabilities, attention, None)
 
     @override
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
-        held = [self._texts[parent].places[parent] for parent in parents]
-        for row, place in zip(rows, held, strict=True):
+        places = [self._texts[parent].places[parent] for parent in parents]
+        for row, place in zip(rows, places, strict=True):
             self._texts[row].places[row] = place
 
     @override
@@ -187,15 +163,23 @@ class FallbackState(DecoderState):
         for row in rows:
             del self._texts[row]
 
+    def _by_text(self, rows: Sequence[int]) -> list[tuple[_Text, list[int]]]:
+        """The texts of these rows, each with the places where its own stand among them."""
+        texts: dict[int, tuple[_Text, list[int]]] = {}
+        for number, row in enumerate(rows):
+            text = self._texts[row]
+            texts.setdefault(id(text), (text, []))[1].append(number)
+        return list(texts.values())
 
-def reduced(forward: Forward, options: AttentionOptions) -> Tensor:
-    """(rows, positions) float32: the chosen attentions of the query that writes, as one. Each row sums to 1."""
-    assert options.layers and options.heads
-    query = min(WRITING, forward.attentions[0].shape[2] - 1)
-    chosen = torch.stack([forward.attentions[layer][:, list(options.heads), query] for layer in options.layers])
+
+def reduced(attentions: Sequence[Tensor], options: AttentionOptions) -> Tensor:
+    """(rows, positions): the chosen heads, (rows, heads, positions) in each layer, as one distribution."""
+    assert options.layers
+    assert options.heads
+    chosen = _precise(torch.cat([attentions[layer][:, list(options.heads)] for layer in options.layers], 1))
     if options.reduce == "mean":
-        return chosen.mean((0, 2)).float()
-    largest = chosen.amax((0, 2)).float()
+        return chosen.mean(1)
+    largest = chosen.amax(1)
     return largest / largest.sum(-1, keepdim=True)
 
 
@@ -203,15 +187,15 @@ class FallbackModel(Seq2SeqModel):
     """A checkpoint of an architecture that has no step of our own."""
 
     def __init__(self, network: PreTrainedModel, tokenizer: SourceTokenizer, info: ModelInfo) -> None:
-        """network: on its device, in its precision.
+        """network: on its device, of the type that is computed in.
 
-        Raises CheckpointError where its decoder does not tell what it attends to.
+        Raises CheckpointError where its decoder does not tell which positions of the source it attends to.
         """
         self._network, self._tokenizer = Network(network), tokenizer
-        tried = self._tried(info)
-        layers, heads = len(tried.attentions), tried.attentions[0].shape[1]
-        self.info = replace(info, decoding="unbatched", attention=AttentionInfo.of_transformer(layers, heads))
-        self._shared = Shared(range(tried.logits.shape[-1]))
+        first = self._first_step(info)
+        attention = AttentionInfo.of_transformer(len(first.attentions), first.attentions[0].shape[1])
+        self.info = replace(info, attention=attention, decoding="unbatched")
+        self._shared = Shared(range(first.logits.shape[1]))
 
     def tokenize(self, text: str) -> Tokens:
         return self._tokenizer.encode(text)
@@ -235,30 +219,35 @@ class FallbackModel(Seq2SeqModel):
         return self._shared
 
     @torch.inference_mode()
-    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:
-        """One after the other; every token may be given."""
-        return [self._encoded(source) for source in sources]
+    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:  # noqa: ARG002  # every token can be written
+        return [self._encode(source) for source in sources]
 
     def positions(self, lengths: Sequence[int]) -> int:
         return sum(lengths)
 
-    def open(self, capacity: int) -> FallbackState:
+    def open(self, capacity: int) -> FallbackState:  # noqa: ARG002  # a cache has as many rows as are stepped
         return FallbackState(self._network, len(self._shared.tokens))
 
-    def _encoded(self, source: Sequence[int]) -> FallbackMemory:
+    def _encode(self, source: Sequence[int]) -> FallbackMemory:
         before, after = self._tokenizer.with_special(source)
         content = slice(len(before), len(before) + len(source))
-        return FallbackMemory(self._network.encode([*before, *source, *after]), content, Candidates(self._shared))
+        encoded = self._network.encode([*before, *source, *after])
+        return FallbackMemory(encoded, content, len(source), Candidates(self._shared))
 
     @torch.inference_mode()
-    def _tried(self, info: ModelInfo) -> Forward:
-        """A first step: how many layers and heads there are, architectures name differently."""
+    def _first_step(self, info: ModelInfo) -> Forward:
+        """Of a source of one position: it shows the sizes that every architecture calls by another name."""
         encoded = self._network.encode([info.special.end])
-        forward = self._network.decode([info.special.start], encoded, open_cache(), attend=True)
-        if not forward.attentions:
-            raise CheckpointError(f"{info.name}: its decoder does not tell which source positions it attends to")
-        return forward
+        first = self._network.decode([info.special.start], encoded, _empty_cache(), attend=True)
+        if not first.attentions or any((layer != 1).any() for layer in first.attentions):
+            raise CheckpointError(f"{info.name}: its decoder does not tell which tokens of the source it attends to")
+        return first
 
 
-def _precise(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
+def _empty_cache() -> EncoderDecoderCache:
+    """With as many layers as come: what some configurations say is the number of the encoder's."""
+    return EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -11,7 +11,7 @@ from transformers import ProphetNetConfig, ProphetNetForConditionalGeneration
 from app.models.base import DecodingOptions, Limits, ModelInfo, Span, Special, Tokens
 from app.models.transformers.fallback import FallbackModel
 
-BEFORE, END, PAD = 0, 2, 1  # LED and ProphetNet alike start with the end token
+PAD, BEFORE, END = 0, 1, 2  # ProphetNet counts its positions from that of the padding token
 FIRST_WORD = 4
 VOCABULARY = 40
 LONGEST = 12  # positions of the decoder: start, and eleven tokens
