@@ -110,6 +110,8 @@ DEFAULT_PARAMETERS: dict[str, Any] = {
     "length_penalty": 1.0,
     "no_repeat_ngram_size": 3,
     "numbers_from_source": True,
+    "repetition_penalty": 1.0,
+    "early_stopping": False,
 }
 MODEL: dict[str, Any] = {
     "name": "news-en",

@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.errors import CheckpointError
-from app.models.base import DecodingOptions, Limits
+from app.models.base import DecodingOptions, EarlyStopping, Limits
 from app.models.checkpoint import CONFIG, Checkpoint, few
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ Ranges = Mapping[str, tuple[float, float]]  # both ends included
 LIMITS: Ranges = {"max_source_tokens": (1, 16_384), "max_summary_tokens": (1, 16_384), "max_beams": (1, 8)}
 DESCRIPTION_CHARACTERS = 1000
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # the form of BCP 47
-_KINDS: Mapping[object, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+_KINDS: Mapping[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    EarlyStopping: 'true, false or "never"',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ def read_config(checkpoint: Checkpoint) -> Config:
         "min_length": (0, limits.max_summary_tokens),
         "length_penalty": (-10, 10),
         "no_repeat_ngram_size": (0, 100),
+        "repetition_penalty": (1, 10),
     }
     defaults = section(checkpoint, "decoding", DecodingOptions, decoding)
     if defaults.min_length > defaults.max_length:
@@ -55,7 +61,7 @@ def read_config(checkpoint: Checkpoint) -> Config:
 
 
 def section(checkpoint: Checkpoint, name: str, kind: "type[Section]", ranges: Ranges) -> "Section":
-    """An object of `config.json` as a dataclass of numbers; every number of it has a range.
+    """An object of `config.json` as a dataclass; every number of it has a range.
 
     Raises CheckpointError naming the value that is missing, unknown, of another type or out of its range.
     """
@@ -76,18 +82,24 @@ def wrong(checkpoint: Checkpoint, place: str, value: object, must: str) -> Check
 
 def _value(
     checkpoint: Checkpoint, name: str, field: "Field[Any]", values: Mapping[str, Any], ranges: Ranges
-) -> int | float | bool:
+) -> int | float | bool | str:
     value, place = values.get(field.name, field.default), f"{name}.{field.name}"
     if value is MISSING:
         raise CheckpointError(f"{checkpoint.folder / CONFIG}: {place} is missing; add it")
-    if type(value) is not field.type and (field.type is not float or type(value) is not int):
+    if not _is_a(field.type, value):
         raise wrong(checkpoint, place, value, _KINDS[field.type])
-    if type(value) is bool:
+    if isinstance(value, bool | str):
         return value
     low, high = ranges[field.name]
     if not low <= value <= high:
         raise wrong(checkpoint, place, value, f"from {low:,} to {high:,}")
     return float(value) if field.type is float else value
+
+
+def _is_a(kind: object, value: object) -> bool:
+    if kind == EarlyStopping:
+        return type(value) is bool or value == "never"
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def told(value: object) -> str:
