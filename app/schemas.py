@@ -475,9 +475,9 @@ class Model(Answered):
     precision: str = Field(description="Arithmetic that it computes in.")
     device: str = Field(description="Where it computes.")
     decoding: Literal["batched", "unbatched"] = Field(
-        description="`batched`: each decoder step advances all live texts at once. `unbatched`: the architecture has no "
-        "step of that kind, and Hugging Face's own code advances one text after the other; results and everything else "
-        "are the same, but several texts take as long as one by one."
+        description="`batched`: a decoder step advances all live texts at once. `unbatched`: Hugging Face's own code "
+        "steps them one after the other, since there is no such step for this architecture; everything else is the "
+        "same, but texts that are live at once take as long as one by one."
     )
     card: str = Field(description="The model card, in Markdown.")
 

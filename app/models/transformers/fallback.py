@@ -1,8 +1,8 @@
 """Any other encoder-decoder of the library at the seam: its own forward pass steps the rows of one source at a time.
 
 `generate` asks the same of a network: an encoder pass, then a forward pass for every token, over a cache whose rows
-follow the hypotheses. What it does around that, the engine does here as for every family: so texts join and leave between
-two steps, tokens are told as they are written, and of a step's attention no more is kept than what was asked for.
+follow the hypotheses. What it does around that, the engine does here as for every family: so texts join and leave
+between two steps, tokens are told as they are written, and of a step's attention no more is kept than was asked for.
 
 Rows of different sources never share a pass: the library pads them, and its kernels change with the number of rows, so
 that company would change a result. A step of several texts takes as long as that of each, one after the other, instead.
@@ -31,6 +31,8 @@ from app.models.base import (
     StepOutput,
     Tokens,
 )
+from app.models.transformers.decoder import wide
+from app.models.transformers.tokenizer import SourceTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,10 @@ class Network:
     def device(self) -> torch.device:
         return self._model.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._model.dtype
+
     def encode(self, ids: Sequence[int]) -> ModelOutput:
         """One source, without padding."""
         inputs = {"input_ids": torch.tensor([ids], device=self.device)}
@@ -80,7 +86,7 @@ class Network:
         return encoded
 
     def decode(self, tokens: Sequence[int], encoded: ModelOutput, cache: EncoderDecoderCache, attend: bool) -> Forward:
-        """The token that each row wrote last, upon those before it, of which the cache knows and then knows this too."""
+        """The token that each row wrote last, upon those that the cache knows of; then it knows of this one, too."""
         output = self._model(
             encoder_outputs=type(encoded)(last_hidden_state=encoded.last_hidden_state.expand(len(tokens), -1, -1)),
             decoder_input_ids=torch.tensor(tokens, device=self.device)[:, None],
@@ -138,19 +144,19 @@ class FallbackState(DecoderState):
     @override
     @torch.inference_mode()
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
-        device = self._network.device
-        log_probabilities = torch.empty(len(rows), self._vocabulary, device=device)
         width = max(self._texts[row].memory.source_tokens for row in rows)
-        attention = torch.zeros(len(rows), width, device=device)
+        log_probabilities, attention = (self._zeros(len(rows), columns) for columns in (self._vocabulary, width))
+        normalizers = self._zeros(len(rows))
         for text, own in self._by_text(rows):
-            text.arrange([rows[number] for number in own], device)
+            text.arrange([rows[number] for number in own], self._network.device)
             written = [tokens[number] for number in own]
             forward = self._network.decode(written, text.memory.encoded, text.cache, text.attention is not None)
-            log_probabilities[own] = _precise(forward.logits).log_softmax(-1).float()
+            logits = forward.logits.to(attention.dtype)
+            log_probabilities[own], normalizers[own] = logits.log_softmax(1), logits.logsumexp(1)
             if text.attention:
                 content = reduced(forward.attentions, text.attention)[:, text.memory.content]
-                attention[own, : text.memory.source_tokens] = content.float()
-        return StepOutput(log_probabilities, attention, None)
+                attention[own, : text.memory.source_tokens] = content
+        return StepOutput(log_probabilities, attention, None, normalizers)
 
     @override
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
@@ -162,6 +168,9 @@ class FallbackState(DecoderState):
     def leave(self, rows: Sequence[int]) -> None:
         for row in rows:
             del self._texts[row]
+
+    def _zeros(self, *sizes: int) -> Tensor:
+        return torch.zeros(sizes, dtype=wide(self._network.dtype), device=self._network.device)
 
     def _by_text(self, rows: Sequence[int]) -> list[tuple[_Text, list[int]]]:
         """The texts of these rows, each with the places where its own stand among them."""
@@ -176,7 +185,8 @@ def reduced(attentions: Sequence[Tensor], options: AttentionOptions) -> Tensor:
     """(rows, positions): the chosen heads, (rows, heads, positions) in each layer, as one distribution."""
     assert options.layers
     assert options.heads
-    chosen = _precise(torch.cat([attentions[layer][:, list(options.heads)] for layer in options.layers], 1))
+    chosen = torch.cat([attentions[layer][:, list(options.heads)] for layer in options.layers], 1)
+    chosen = chosen.to(wide(chosen.dtype))
     if options.reduce == "mean":
         return chosen.mean(1)
     largest = chosen.amax(1)
@@ -229,7 +239,7 @@ class FallbackModel(Seq2SeqModel):
         return FallbackState(self._network, len(self._shared.tokens))
 
     def _encode(self, source: Sequence[int]) -> FallbackMemory:
-        before, after = self._tokenizer.with_special(source)
+        before, after = self._tokenizer.around
         content = slice(len(before), len(before) + len(source))
         encoded = self._network.encode([*before, *source, *after])
         return FallbackMemory(encoded, content, len(source), Candidates(self._shared))
@@ -247,7 +257,3 @@ class FallbackModel(Seq2SeqModel):
 def _empty_cache() -> EncoderDecoderCache:
     """With as many layers as come: what some configurations say is the number of the encoder's."""
     return EncoderDecoderCache(DynamicCache(), DynamicCache())
-
-
-def _precise(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
