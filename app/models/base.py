@@ -104,7 +104,7 @@ class AttentionInfo:
 
     @staticmethod
     def of_transformer(layers: int, heads: int) -> "AttentionInfo":
-        """All heads of the last layer but one, whose mean agrees most with how people align words (Garg et al. 2019)."""
+        """All heads of the last layer but one: their mean is closest to how people align words (Garg et al. 2019)."""
         default = AttentionOptions((max(0, layers - 2),), tuple(range(heads)))
         return AttentionInfo(layers, heads, default, whole=False)
 
