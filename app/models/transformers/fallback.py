@@ -9,7 +9,9 @@ that company would change a result. A step of several texts takes as long as tha
 """
 
 import inspect
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,6 +68,8 @@ class Network:
         self._model = model
         self._encoder = model.get_encoder()
         self._looks_globally = "global_attention_mask" in inspect.signature(self._encoder.forward).parameters
+        self._turns = hasattr(self._encoder, "set_attention_type")
+        self._turning = threading.Lock()
         self._foretells = model.config.model_type == "prophetnet"
 
     @property
@@ -82,8 +86,19 @@ class Network:
         if self._looks_globally:  # from the first position, as the checkpoints of LED that summarize were trained
             inputs["global_attention_mask"] = torch.zeros_like(inputs["input_ids"])
             inputs["global_attention_mask"][0, 0] = 1
-        encoded: ModelOutput = self._encoder(**inputs, return_dict=True)
+        with self._as_loaded():
+            encoded: ModelOutput = self._encoder(**inputs, return_dict=True)
         return encoded
+
+    @contextmanager
+    def _as_loaded(self) -> Iterator[None]:
+        """BigBird's encoder turns from sparse to full attention at a short text, and never back."""
+        if not self._turns:
+            yield
+            return
+        with self._turning:
+            self._encoder.set_attention_type(self._encoder.config.attention_type)
+            yield
 
     def decode(self, tokens: Sequence[int], encoded: ModelOutput, cache: EncoderDecoderCache, attend: bool) -> Forward:
         """The token that each row wrote last, upon those that the cache knows of; then it knows of this one, too."""

@@ -64,6 +64,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "longt5": {**_T5, "local_radius": 4, "global_block_size": 4, "encoder_attention_type": "transient-global"},
     "switch_transformers": {**_T5, "num_experts": 2, "expert_capacity": 64},
     "m2m_100": {**_BART, "max_position_embeddings": 64},
+    "bigbird_pegasus": {**_BART, "max_position_embeddings": 64, "block_size": 4, "num_random_blocks": 1},
     "pegasus_x": {**_BART, "block_size": 8, "num_global_tokens": 4},
     "encoder-decoder": {"encoder": _BERT, "decoder": {**_BERT, "is_decoder": True, "add_cross_attention": True}},
 }

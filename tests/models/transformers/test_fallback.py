@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from app.engine.request import Summary, SummaryRequest
 from app.errors import CheckpointError, DeadlineExceededError, ModelFailedError
 from app.main import create_app
 from app.models.base import DecodingOptions
-from app.models.transformers.fallback import FallbackModel, Network
+from app.models.transformers.fallback import FallbackMemory, FallbackModel, Network
 from tests.api.events import events_of
 from tests.engine.running import PATIENCE, Clock, RecordingObserver, assert_same
 from tests.fakes import Gate
@@ -187,6 +188,19 @@ class Passes(Gate):
     def pass_through(self) -> None:
         self.count += 1
         super().pass_through()
+
+
+def test_a_short_text_does_not_change_how_a_long_one_is_read() -> None:
+    """BigBird's encoder looks at all of a short text, and from then on at all of every text, if it is left so."""
+    network = other_network("bigbird_pegasus")
+    untouched = deepcopy(network).get_encoder()
+    model = other_model(network)
+    long = CONTENT[:36]
+    expected = untouched(torch.tensor([[BEFORE, *long, END]])).last_hidden_state
+    for source in ([5], long):
+        (memory,) = model.encode([source])
+    assert isinstance(memory, FallbackMemory)
+    assert torch.equal(memory.encoded.last_hidden_state, expected)
 
 
 @pytest.fixture
