@@ -21,11 +21,12 @@ from app.models.base import (
     Tokens,
 )
 from app.models.checkpoint import Checkpoint
-from app.models.devices import DTYPES, choose_device, choose_precision
+from app.models.devices import DTYPES, PRECISIONS, choose_device, choose_precision
 from app.models.transformers import native
-from app.models.transformers.architectures import Decoder, read_decoder
+from app.models.transformers.architectures import ARCHITECTURES, Decoder, read_decoder
 from app.models.transformers.decoder import Step
 from app.models.transformers.encoding import Encoder
+from app.models.transformers.fallback import FallbackModel
 from app.models.transformers.folder import load_network, read_folder
 from app.models.transformers.native import NativeEncoder, NativeState, NativeStep
 from app.models.transformers.state import TransformersState
@@ -112,8 +113,9 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
     _only_on_a_cpu(device)
-    precision = choose_precision(precision, torch.device("cpu"))
     folder = read_folder(checkpoint)
+    ours = folder.config.model_type in ARCHITECTURES
+    precision = choose_precision(precision, torch.device("cpu"), PRECISIONS if ours else DTYPES)
     vocabulary_size = folder.config.get_text_config(decoder=True).vocab_size
     tokenizer = read_tokenizer(checkpoint, vocabulary_size, folder.prefix)
     card = checkpoint.card
@@ -132,7 +134,7 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel
         device="cpu",
         special=folder.special,
     )
-    return TransformersModel(network, tokenizer, info)
+    return (TransformersModel if ours else FallbackModel)(network, tokenizer, info)
 
 
 def _only_on_a_cpu(device: str) -> None:
