@@ -31,18 +31,21 @@ class Attention(Protocol):
         """Queries (B, A) -> what they attend to in their own source (B, A)."""
 
 
-class TorchProduct:
+def packed(linear: Linear) -> Product:
     """Multiplied in the type of the weights, which are laid out as the processor reads them."""
+    weight, bias = linear.weight, linear.bias
+    if weight.device.type != "cpu" or weight.dtype not in PACKED or not torch.backends.mkldnn.is_available():
+        return lambda rows: F.linear(rows, weight, bias)
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
+    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, laid_out, bias, "none", [], "")
+
+
+class TorchProduct:
+    """Multiplied in the type of the weights, for rows in a wider one."""
 
     def __init__(self, linear: Linear) -> None:
-        weight, bias = linear.weight, linear.bias
-        self._type, self._wide = weight.dtype, wide(weight.dtype)
-        self._multiply: Product
-        if weight.device.type == "cpu" and weight.dtype in PACKED and torch.backends.mkldnn.is_available():
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
-            self._multiply = lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
-        else:
-            self._multiply = lambda rows: F.linear(rows, weight, bias)
+        self._type, self._wide = linear.weight.dtype, wide(linear.weight.dtype)
+        self._multiply = packed(linear)
 
     def __call__(self, rows: Tensor) -> Tensor:
         return self._multiply(rows.to(self._type)).to(self._wide)

@@ -51,11 +51,11 @@ def model(network: PreTrainedModel) -> TransformersModel:
 
 @torch.no_grad()
 def expected(network: PreTrainedModel, source: list[int], prefix: list[int]) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (V) after a prefix, and every attention (layers, heads, source) of its last token."""
+    """Logits (V) after a prefix, and every attention (layers, heads, source) of its last token."""
     ids = torch.tensor([[*BEFORE, *source, *AFTER]])
     output = network(input_ids=ids, decoder_input_ids=torch.tensor([prefix]), output_attentions=True, use_cache=False)
     attention = torch.stack([layer[0, :, -1] for layer in output.cross_attentions])
-    return output.logits[0, -1].log_softmax(0), attention
+    return output.logits[0, -1], attention
 
 
 def told(attention: Tensor, options: AttentionOptions) -> Tensor:
@@ -106,11 +106,14 @@ class Company:
     def step(self, written: dict[int, int]) -> None:
         rows = list(written)
         output = self._state.step(rows, list(written.values()))
+        assert output.normalizers is not None
         for number, row in enumerate(rows):
             beam = next(beam for beam in self.beams if row in beam.prefixes)
             beam.prefixes[row].append(written[row])
-            scores, attention = expected(self._network, beam.source, beam.prefixes[row])
-            torch.testing.assert_close(output.log_probabilities[number], scores, rtol=0, atol=TOLERANCE)
+            logits, attention = expected(self._network, beam.source, beam.prefixes[row])
+            scores = output.log_probabilities[number]
+            torch.testing.assert_close(scores, logits.log_softmax(0), rtol=0, atol=TOLERANCE)
+            torch.testing.assert_close(scores + output.normalizers[number], logits, rtol=0, atol=TOLERANCE)
             if beam.attention:
                 own, rest = output.attention[number].split_with_sizes(
                     [len(beam.source), output.attention.shape[1] - len(beam.source)]
