@@ -1,5 +1,5 @@
-"""Products in int8 are exact but for the rounding of weights, those in float32 but for that of sums; and the kernels are
-there where they can be."""
+"""Products are exact but for the rounding of weights in int8, and of sums in float32; the kernels are there where they
+can be."""
 
 import os
 import shutil
