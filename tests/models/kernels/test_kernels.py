@@ -1,4 +1,5 @@
-"""Products in int8 are exact but for the rounding of weights; and the kernels are there where they can be."""
+"""Products are exact but for the rounding of weights in int8, and of sums in float32; the kernels are there where they
+can be."""
 
 import os
 import shutil
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.models import kernels
-from app.models.kernels import Int8Weights
+from app.models.kernels import FloatWeights, Int8Weights
 from tests.models.lstm.checkpoints import WITH_KERNELS
 
 
@@ -68,3 +69,27 @@ def test_a_product_of_nothing_is_the_bias() -> None:
     bias = torch.randn(32)
     got = Int8Weights(torch.zeros(32, 64), bias).multiply(torch.zeros(4, 64, dtype=torch.int8), torch.ones(4))
     assert torch.equal(got, bias.expand(4, 32))
+
+
+@WITH_KERNELS
+@given(st.integers(0, 2**20), st.integers(1, 40), st.integers(1, 640), st.integers(1, 200))
+@settings(deadline=None, max_examples=60)
+def test_a_product_in_float32_is_off_by_the_rounding_of_its_sums(seed: int, count: int, inner: int, outer: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight, bias = torch.randn(outer, inner, generator=generator), torch.randn(outer, generator=generator)
+    rows = torch.randn(count, inner, generator=generator)
+    prepared = FloatWeights(weight, bias)
+    got = prepared.multiply(rows)
+    size = rows.double().abs() @ weight.double().abs().T + bias.abs()
+    assert ((got - (rows.double() @ weight.double().T + bias)).abs() <= inner * 2**-23 * size).all()
+    some = torch.randperm(count, generator=generator)[: count // 2 + 1]
+    assert torch.equal(prepared.multiply(rows[some]), got[some])
+
+
+@WITH_KERNELS
+def test_a_product_in_float32_keeps_what_is_not_finite_in_its_row() -> None:
+    rows = torch.ones(7, 20)
+    rows[3, 5] = torch.nan
+    got = FloatWeights(torch.randn(70, 20), torch.zeros(70)).multiply(rows)
+    assert torch.equal(got.isnan().any(1), rows.isnan().any(1))
+    assert got[3].isnan().all()
