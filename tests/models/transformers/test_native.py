@@ -69,7 +69,7 @@ class Reference:
 
     def step(self, token: int) -> Tensor:
         position = len(self._kept[0])
-        return self._step(torch.tensor([token]), torch.tensor([position]), self)[0]
+        return self._step(torch.tensor([token]), torch.tensor([position]), self)[0].log_softmax(0)
 
     def own(self, layer: int, projected: Tensor) -> Tensor:
         query, *written = projected.view(3, self._heads, -1).unbind()
