@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from app.models.base import Tokens
 from app.models.tokens import Edges, LazySpans
@@ -47,16 +47,23 @@ class JsonSegmenter:
         return ids
 
     def offsets(self, text: str) -> Places:
-        dropped = self._dropped(text)
-        offsets = self._tokenizer.encode(text[dropped:], add_special_tokens=False).offsets
-        return np.array(offsets, dtype=np.int64).reshape(-1, 2) + dropped
+        """Where there are signs that normalization makes nothing of, of the rest: the library miscounts them."""
+        encoding = self._encode(text)
+        nothing = self._nothing(text)
+        if nothing:
+            shorter = self._encode("".join(sign for sign in text if sign not in nothing))
+            if shorter.ids == encoding.ids:  # else what stood around one of them has become one sign
+                kept = np.array([place for place, sign in enumerate(text) if sign not in nothing], dtype=np.int64)
+                starts, ends = _pairs(shorter.offsets).T
+                return np.stack([np.append(kept, len(text))[starts], np.append(0, kept + 1)[ends]], axis=1)
+        return _pairs(encoding.offsets)
 
-    def _dropped(self, text: str) -> int:
-        """How many characters at the beginning normalization makes nothing of: the library does not count them."""
+    def _encode(self, text: str) -> Encoding:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _nothing(self, text: str) -> set[str]:
         normalizer = self._tokenizer.normalizer
-        if normalizer is None:
-            return 0
-        return next((place for place, sign in enumerate(text) if normalizer.normalize_str(sign)), len(text))
+        return {sign for sign in set(text) if normalizer is not None and not normalizer.normalize_str(sign)}
 
 
 class PieceSegmenter:
@@ -150,6 +157,10 @@ def _source_edges(segmenter: Segmenter, text: str, lead: str) -> Edges:
     starts, ends = _within(text, segmenter.offsets(lead + text) - len(lead)).T
     limits = np.append(starts, len(text))[np.searchsorted(starts, ends)]
     return _trimmed(text, starts, np.minimum(limits, _next(_blank(text))[ends]))
+
+
+def _pairs(offsets: Sequence[tuple[int, int]]) -> Places:
+    return np.array(offsets, dtype=np.int64).reshape(-1, 2)
 
 
 def _within(text: str, places: Sequence[int] | Places) -> Places:
