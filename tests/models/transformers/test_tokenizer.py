@@ -64,6 +64,9 @@ def test_ids_are_those_of_the_library(text: str, architecture: str) -> None:
     tokenizer = ours(architecture)
     before, after = tokenizer.around
     assert [*before, *tokenizer.encode(text).ids, *after] == theirs(architecture)(text)["input_ids"]
-    assert list(tokenizer.encode_summary(text).ids) == theirs(architecture)(text_target=text)["input_ids"][
-        len(before) if architecture == "bart" else 0 : -len(after)
-    ]
+    assert (
+        list(tokenizer.encode_summary(text).ids)
+        == theirs(architecture)(text_target=text)["input_ids"][
+            len(before) if architecture == "bart" else 0 : -len(after)
+        ]
+    )
