@@ -15,7 +15,7 @@ import torch
 from app.engine.job import Decoded, Task
 from app.engine.scheduler import passes
 from app.engine.trail import AttentionTrail, keep, top_sources
-from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
+from app.models.base import USUAL_ATTENTION, AttentionOptions, Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
 from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
 
@@ -160,7 +160,7 @@ class RunningBatch:
         for task in arrived.tasks:
             memory, slots = arrived.memories.get(task.number), arrived.slots[task.number]
             if memory is not None:
-                self._state.join(slots, memory)
+                self._state.join(slots, memory, self._looked_at(task))
                 self._running[task.number] = self._started(task, slots, memory, arrived.began, seconds)
         lengths = [task.tokens for task in arrived.tasks]
         self.report.encodings.append((sum(lengths), self._model.positions(lengths), seconds))
@@ -236,6 +236,11 @@ class RunningBatch:
     ) -> _Running:
         trail = AttentionTrail(task.source) if task.attention else None
         return _Running(task, slots, self._search(task, memory.candidates), trail, joined, encode_seconds)
+
+    def _looked_at(self, task: Task) -> AttentionOptions | None:
+        """Which of its attentions somebody will see."""
+        wanted = task.attention or (USUAL_ATTENTION if task.tells else None)
+        return wanted and self._model.info.attention.chosen(wanted)
 
     def _search(self, task: Task, candidates: Candidates) -> Search:
         options, special = task.options, self._model.info.special

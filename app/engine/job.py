@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.engine.request import Summary, SummaryRequest
 from app.errors import RequestError
-from app.models.base import DecodingOptions, Tokens
+from app.models.base import AttentionOptions, DecodingOptions, Tokens
 from app.search import Found
 
 AROUND = 64  # tokens: a number that goes on beyond the edge of a part is read to its end, unless it is longer
@@ -68,7 +68,7 @@ class Task:
     options: DecodingOptions
     rows: int  # decoder rows that it needs from joining to leaving
     given: tuple[int, ...] | None = None
-    attention: bool = False
+    attention: AttentionOptions | None = None  # to be kept
     tells: bool = False  # each of its tokens, as it is written
 
     @property
@@ -185,7 +185,7 @@ class Job:
             plan.request.options,
             self.rows,
             plan.given.ids if plan.given else None,
-            plan.request.attention,
+            plan.request.attention_options if plan.request.attention else None,
             plan.request.on_token is not None,
         )
 

@@ -95,6 +95,49 @@ class Special:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionOptions:
+    """Which of a decoder's attentions over the source are told, and how several become one.
+
+    `layers` and `heads` are counted from 0, ascending, each once; every such head of every such layer counts. None is
+    the model's default. `mean` averages their distributions; `max` takes the largest weight of each position, then
+    divides by the sum over all that the encoder saw.
+    """
+
+    layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+    reduce: Literal["mean", "max"] = "mean"
+
+
+USUAL_ATTENTION = AttentionOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionInfo:
+    """How many attentions over the source a decoder has, and which are told when nobody chooses.
+
+    `whole`: all the weight of a row falls on the caller's tokens; otherwise a part of it may fall on what was added to
+    them (start, end, prefix), and the row sums to less than 1.
+    """
+
+    layers: int = 1
+    heads: int = 1
+    default: AttentionOptions = AttentionOptions((0,), (0,))
+    whole: bool = True
+
+    @staticmethod
+    def of_transformer(layers: int, heads: int) -> "AttentionInfo":
+        """All heads of the last layer but one: their mean is closest to how people align words (Garg et al. 2019)."""
+        default = AttentionOptions((max(0, layers - 2),), tuple(range(heads)))
+        return AttentionInfo(layers, heads, default, whole=False)
+
+    def chosen(self, options: AttentionOptions) -> AttentionOptions:
+        """The same with nothing left open."""
+        layers = self.default.layers if options.layers is None else options.layers
+        heads = self.default.heads if options.heads is None else options.heads
+        return AttentionOptions(layers, heads, options.reduce)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What `GET /models` tells of a checkpoint."""
 
@@ -110,6 +153,7 @@ class ModelInfo:
     precision: str  # "float32" | "bfloat16" | "int8"
     device: str
     special: Special
+    attention: AttentionInfo = AttentionInfo()
 
 
 class Shared:
@@ -155,7 +199,8 @@ class Memory(ABC):
     @property
     @abstractmethod
     def source_tokens(self) -> int:
-        """Number of real source positions: the width of this source's attention rows."""
+        """Number of the caller's tokens: the width of this source's attention rows. What a model adds to them has no
+        column."""
 
     @property
     def ready(self) -> bool:
@@ -170,7 +215,9 @@ class StepOutput:
 
     log_probabilities: (rows, columns) float32, raw: nothing suppressed or blocked yet. Column c stands for token c of
         the row's own candidates; beyond them it is minus infinity.
-    attention: (rows, source) float32; columns at and beyond a row's own `source_tokens` are exactly zero.
+    attention: (rows, source) float32; columns at and beyond a row's own `source_tokens` are exactly zero. A row sums to
+        1, or less where `AttentionInfo.whole` is not so: what is missing fell on what the model added to the source. A
+        row that joined without AttentionOptions may be all zero.
     copied: (rows,) float32, probability that the step copies at all (1 - generation gate), or None for families
         without a copy mechanism.
     normalizers: (rows,), the logarithm of the sum of each row's exponentials: log-probabilities + normalizers are its
@@ -190,8 +237,11 @@ class DecoderState(ABC):
     """
 
     @abstractmethod
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
-        """Start decoding one source in these slots (one slot for each beam; they share the memory)."""
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
+        """Start decoding one source in these slots (one slot for each beam; they share the memory).
+
+        attention: with nothing left open; None when nobody will look at it, so that it need not be computed.
+        """
 
     @abstractmethod
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
