@@ -32,6 +32,13 @@ from app.cli.places import view
 from app.errors import FieldError, InputError, InvalidRequestError
 from app.schemas import AttentionRequest
 
+WHICH = "Which attention, where a model has several"
+Layers = Annotated[
+    list[int] | None, typer.Option(min=0, rich_help_panel=WHICH, help="A layer of the decoder, from 0; several times.")
+]
+Heads = Annotated[
+    list[int] | None, typer.Option(min=0, rich_help_panel=WHICH, help="A head of these layers, from 0; several times.")
+]
 EXAMPLES = """[bold]Examples[/bold]
 
 precis attention article.txt
@@ -51,6 +58,14 @@ def attention(
     ] = None,
     level: Annotated[Literal["word", "token"], typer.Option(help="What rows and columns are.")] = "word",
     top: Annotated[int, typer.Option(min=1, max=20, help="Words of the text shown for each of the summary.")] = 3,
+    layers: Layers = None,
+    heads: Heads = None,
+    reduce: Annotated[
+        Literal["mean", "max"] | None, typer.Option(rich_help_panel=WHICH, help="How several heads become one.")
+    ] = None,
+    drop_sinks: Annotated[
+        bool, typer.Option("--drop-sinks", rich_help_panel=WHICH, help="Take the weight off punctuation.")
+    ] = False,
     json: Json = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page that needs nothing else, to look at and pass on.")
@@ -91,8 +106,15 @@ def attention(
     (given,) = inputs.read([file], lines=False)
     if isinstance(given.text, InputError):
         raise InputError(f"{file}: {told(given.text)}")
+    which = {"layers": layers, "heads": heads, "reduce": reduce, "drop_sinks": drop_sinks or None}
     request = _request(
-        text=given.text, summary=summary, level=level, model=model, parameters=chosen, truncation=truncation
+        text=given.text,
+        summary=summary,
+        level=level,
+        model=model,
+        parameters=chosen,
+        truncation=truncation,
+        **{name: value for name, value in which.items() if value is not None},
     )
     with open_backend(Where(url, model, model_store, device, precision, api_key)) as backend:
         response = backend.attention(request)

@@ -40,6 +40,10 @@ class AttentionOptions(Options, total=False):
     format: Literal["dense", "top"] | None
     top_k: int | None
     precision: int | None
+    layers: list[int] | None
+    heads: list[int] | None
+    reduce: Literal["mean", "max"] | None
+    drop_sinks: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,7 @@ class RunningBatch:
     def __init__(self, model: Seq2SeqModel, numerals: Numerals, capacity: int, clock: Callable[[], float]) -> None:
         self._model = model
         self._state = model.open(capacity)
+        self._whole = model.info.attention.whole
         self._numerals = numerals
         self._clock = clock
         self._arriving: deque[_Pass] = deque()
@@ -210,7 +211,7 @@ class RunningBatch:
             self._state.reorder([slot for slot, _ in moved], [parent for _, parent in moved])
         self.report.outcomes += over
         if streamed:
-            sources = top_sources(output.attention, [row for *_, row in streamed])
+            sources = top_sources(output.attention, [row for *_, row in streamed], whole=self._whole)
             self.report.written += [
                 (number, token, own) for (number, token, _), own in zip(streamed, sources, strict=True)
             ]
@@ -220,10 +221,10 @@ class RunningBatch:
         if one.trail is None:
             return Decoded(found, one.joined, one.encode_seconds, finished)
         try:
-            weights, copied = one.trail.follow(found.hypothesis)
+            followed = one.trail.follow(found.hypothesis)
         except ArithmeticError:
             return None
-        return Decoded(found, one.joined, one.encode_seconds, finished, weights, copied)
+        return Decoded(found, one.joined, one.encode_seconds, finished, *followed)
 
     def _note_first_token(self, one: _Running) -> None:
         if one.stepped or one.task.given:
@@ -234,7 +235,7 @@ class RunningBatch:
     def _started(
         self, task: Task, slots: Sequence[int], memory: Memory, joined: float, encode_seconds: float
     ) -> _Running:
-        trail = AttentionTrail(task.source) if task.attention else None
+        trail = AttentionTrail(task.source, whole=self._whole) if task.attention else None
         return _Running(task, slots, self._search(task, memory.candidates), trail, joined, encode_seconds)
 
     def _looked_at(self, task: Task) -> AttentionOptions | None:

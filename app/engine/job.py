@@ -85,7 +85,8 @@ class Task:
 class Decoded:
     """The outcome of one job; moments in seconds, on the engine's clock.
 
-    weights: (summary tokens, source tokens of the part); copied: (summary tokens,); only where attention was asked for.
+    weights: (summary tokens, source tokens of the part); copied, dropped: (summary tokens,); as `Attention`, and only
+        where it was asked for.
     """
 
     found: Found
@@ -94,6 +95,7 @@ class Decoded:
     finished: float
     weights: NDArray[np.float32] | None = None
     copied: NDArray[np.float32] | None = None
+    dropped: NDArray[np.float32] | None = None
 
 
 class Ticket:

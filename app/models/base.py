@@ -154,6 +154,7 @@ class ModelInfo:
     device: str
     special: Special
     attention: AttentionInfo = AttentionInfo()
+    decoding: Literal["batched", "unbatched"] = "batched"  # whether a step of all live rows is one pass
 
 
 class Shared:
