@@ -44,7 +44,7 @@ def bring(
     store, source = settings.model_store, Path(os.path.realpath(path))
     if not source.is_dir():
         raise CheckpointError(f"{path}: not a folder; name one that holds a checkpoint")
-    target = store / (name or _name_of(source))
+    target = store / _checked(name if name is not None else _name_of(source))
     keep = _place_of_original(source, target, replace)
     with _draft(store) as draft_store:
         rows, model = _tried(source, path, draft_store / target.name, settings)
@@ -60,13 +60,17 @@ def _name_of(source: Path) -> str:
     return model.rpartition("--")[2] if source.parent.name == "snapshots" and model.startswith(HUB) else source.name
 
 
+def _checked(name: str) -> str:
+    if not PLAIN_NAME.fullmatch(name):
+        raise CheckpointError(f"{name!a} is no name for a checkpoint; choose one of letters and digits with --name")
+    return name
+
+
 def _place_of_original(source: Path, target: Path, replace: bool) -> Path | None:
     """Where a folder goes that lies in the store itself: nothing is removed that nobody else has.
 
     Raises CheckpointError where the checkpoint has no place.
     """
-    if not PLAIN_NAME.fullmatch(target.name):
-        raise CheckpointError(f"{target.name!r} is no name for a checkpoint; choose another with --name")
     if Path(os.path.realpath(target)) != source:
         if target.exists() and not replace:
             raise CheckpointError(f"{target}: there already; choose another --name, or --replace it")

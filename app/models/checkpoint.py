@@ -113,8 +113,10 @@ class Checkpoint:
         try:
             status = path.stat()
         except FileNotFoundError as error:
-            missing = "missing" if name == MANIFEST else "listed in the manifest, but missing"
-            raise CheckpointError(f"{path}: {missing}; {_AGAIN}") from error
+            if name == MANIFEST:
+                or_import = f"or, if it is a Hugging Face folder, say `precis models import {self.folder}`"
+                raise CheckpointError(f"{path}: missing; {_AGAIN}, {or_import}") from error
+            raise CheckpointError(f"{path}: listed in the manifest, but missing; {_AGAIN}") from error
         except OSError as error:
             raise _unreadable(path, error) from error
         if not stat.S_ISREG(status.st_mode):

@@ -29,11 +29,8 @@ def load(store: Path, name: str, *, device: str = "auto", precision: str = "auto
     if name not in names:
         there = ", ".join(names) or "none"
         raise CheckpointError(f"no checkpoint {name!r} in {store} (there: {there}); it is a folder with a {MANIFEST}")
-    folder = store / name
-    if not (folder / MANIFEST).exists() and _to_import(folder):
-        raise CheckpointError(f"{folder / MANIFEST}: missing; say `precis models import {folder}`, which writes it")
-    checkpoint = Checkpoint(folder)
-    load_as = _function(FAMILIES, checkpoint.config, folder)
+    checkpoint = Checkpoint(store / name)
+    load_as = _function(FAMILIES, checkpoint.config, store / name)
     model: Seq2SeqModel = load_as(checkpoint, device=device, precision=precision)
     checkpoint.verify()  # what the family did not read
     return model
@@ -66,13 +63,6 @@ def _function(functions: Mapping[str, str], config: Mapping[str, Any], folder: P
 def _family(config: Mapping[str, Any]) -> object:
     """A Hugging Face folder names the type of a model instead."""
     return "transformers" if "family" not in config and "model_type" in config else config.get("family")
-
-
-def _to_import(folder: Path) -> bool:
-    try:
-        return _family(_peek(folder)) in IMPORTS
-    except CheckpointError:
-        return False
 
 
 def _peek(folder: Path) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def read_folder(checkpoint: Checkpoint) -> Folder:
         limits=limits,
         defaults=read.defaults,
         special=special,
-        notes=tuple(asked.notes),
+        notes=(*asked.notes, *_code(checkpoint)),
     )
 
 
@@ -174,6 +174,10 @@ def _config(checkpoint: Checkpoint) -> PreTrainedConfig:
     if not config.is_encoder_decoder or network.main_input_name != "input_ids":
         raise wrong(checkpoint, "model_type", kind, "one that makes text of text")
     return config
+
+
+def _code(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return ("auto_map names code, which is not run: the library's own is",) if "auto_map" in checkpoint.config else ()
 
 
 def _architecture(checkpoint: Checkpoint) -> str:

@@ -75,18 +75,17 @@ class Asked:
         ends = self._ids("eos_token_id") or self._ids("eos_token_id", self._checkpoint.config.get("eos_token_id"))
         if not ends:
             raise CheckpointError(f"{self._path('eos_token_id')}: eos_token_id is missing; add it")
-        forced, forced_end = self._ids("forced_bos_token_id")[:1], self._ids("forced_eos_token_id")
         bad = [self._ids("bad_words_ids", word) for word in self._said("bad_words_ids", list) or ()]
         return Special(
             start=self._start(),
             end=ends[0],
             suppressed=self._ids("suppress_tokens"),
             suppressed_first=self._ids("begin_suppress_tokens"),
-            forced=forced,
+            forced=self._ids("forced_bos_token_id")[:1],
             other_ends=ends[1:],
             bad_words=tuple(word for word in bad if word and word not in [(end,) for end in ends]),
             as_generate=True,
-            forced_end=bool(forced_end),
+            forced_end=not {*self._ids("forced_eos_token_id")}.isdisjoint(ends),
         )
 
     def longest(self, special: Special) -> int | None:

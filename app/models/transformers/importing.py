@@ -61,15 +61,15 @@ def bring(source: Path, draft: Path) -> Rows:
     left = there.keys() - taken.keys() - {*weights, PICKLE_INDEX, MANIFEST}
     rows = [("left out", few(sorted(left)))] if left else []
     if pickled:
-        _convert("weights", *pickled, draft)
+        _convert(source / weights[0], "weights", *pickled, draft)
         rows.append(("converted", f"{few(weights)} to safetensors"))
     if TOKENIZER not in taken and SENTENCEPIECE_PAIR not in taken:
-        _convert("tokenizer", draft)
+        _convert(source, "tokenizer", draft)
         rows.append(("converted", f"the tokenizer to {TOKENIZER}"))
     _look_at_card(draft, rows)
     write_manifest(draft)
     folder = read_folder(Checkpoint(draft))
-    return [("architecture", folder.architecture), *rows, *(("not as asked", note) for note in folder.notes)]
+    return [("architecture", folder.architecture), *rows, *(("note", note) for note in folder.notes)]
 
 
 def _weights(source: Path, there: Mapping[str, Path]) -> list[str]:
@@ -118,20 +118,20 @@ def _look_at_sizes(source: Path, files: Mapping[str, Path], draft: Path) -> None
         raise CheckpointError(f"{draft.parent.parent}: {free:,} bytes are free, and {size:,} are needed; make room")
 
 
-def _convert(what: str, *paths: Path) -> None:
-    """In a process that has no secrets, no network and only so much memory and time."""
+def _convert(place: Path, what: str, *paths: Path) -> None:
+    """In a process that has no secrets, no network and only so much memory and time. place: to tell what went wrong."""
     command = [sys.executable, "-I", "-W", "ignore", converting.__file__, what, *map(str, paths)]
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
     environment = {**kept, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": os.devnull}
     try:
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise CheckpointError(f"{paths[0]}: not converted within {SECONDS:.0f} s; save it as safetensors") from error
+        raise CheckpointError(f"{place}: not converted within {SECONDS:.0f} s; save it as safetensors") from error
     if done.returncode == 0:
         return
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     reason = lines[-1][:300] if lines and done.returncode == converting.REFUSED else f"status {done.returncode}"
-    raise CheckpointError(f"{paths[0]}: not converted: {reason}")
+    raise CheckpointError(f"{place}: {what} not converted: {reason}")
 
 
 def _look_at_card(draft: Path, rows: Rows) -> None:

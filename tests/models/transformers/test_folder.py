@@ -278,7 +278,9 @@ def test_code_and_kernels_that_a_configuration_names_are_not_looked_for(bart: Pa
     (bart / "code.py").write_text("raise SystemExit")
     named = {"auto_map": {"AutoConfig": "code.C"}, "attn_implementation": "kernels-community/flash-attn"}
     checkpoint = changed(bart, "config.json", lambda said: said.update(named))
-    loaded = load_network(checkpoint, read_folder(checkpoint), torch.float32)
+    folder = read_folder(checkpoint)
+    loaded = load_network(checkpoint, folder, torch.float32)
+    assert folder.notes[-1] == "auto_map names code, which is not run: the library's own is"
     assert type(loaded).__module__.startswith("transformers.models.bart")
     assert not hasattr(loaded.config, "auto_map")
 
