@@ -381,8 +381,18 @@ void precis_decode(
     }
 }
 
-/* A product by itself: rows (count, inputs) -> out (count, outputs). */
+/* Products by themselves: rows (count, inputs) -> out (count, outputs). */
 void precis_multiply_float(const Product *product, int64_t count, const float *rows, float *out)
 {
     multiply_float(product, rows, count, product->inputs, 0, out, product->outputs);
+}
+
+/* Rows are rounded first, to bytes (count, inputs) in units (count) of their own. excess: room for count numbers. */
+void precis_multiply_rounded(
+    const Product *product, int64_t count, const float *rows, float *out, int8_t *bytes, float *units, int32_t *excess)
+{
+    const int64_t inputs = product->inputs;
+    for (int64_t row = 0; row < count; row++)
+        units[row] = round_row(rows + row * inputs, inputs, bytes + row * inputs);
+    multiply(product, bytes, count, inputs, units, 0, out, product->outputs, excess);
 }

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.models.base import AttentionOptions, Candidates, DecoderState, Memory, StepOutput
-from app.models.kernels import PANEL, FloatWeights, Int8Weights, Packed, library, padded, whole
+from app.models.kernels import LANES, PANEL, FloatWeights, Int8Weights, Packed, library, padded, whole
 from app.models.transformers.architectures import Activation, Architecture, Decoder, Layer, Linear, Norm
+from app.models.transformers.linear import with_kernels
 
-LANES = 16  # sizes of heads, and of what is encoded, come in multiples of it
 LONGEST_HEAD = 512  # as in attend.h
 _ACTIVATIONS: tuple[Activation, ...] = (  # in the order of transformer.c
     F.relu,
@@ -85,6 +85,7 @@ class NativeStep:
         architecture, layers = decoder.architecture, decoder.layers
         vocabulary, size = decoder.output.weight.shape
         self._heads, self._head = architecture.heads, len(layers[0].query.weight) // architecture.heads
+        self.rounded = rounded
         self._kind: type[FloatWeights | Int8Weights] = Int8Weights if rounded else FloatWeights
         self._encoded = layers[0].source.weight.shape[1]
         self._weights: list[Tensor | FloatWeights | Int8Weights] = []  # what C has the addresses of
@@ -195,10 +196,10 @@ class NativeMemory(Memory):
 
 
 class NativeEncoder:
-    """The library's encoder, in its own precision, and what the kernel reads of its result."""
+    """The library's encoder with products of our own, and what the kernel reads of its result."""
 
     def __init__(self, module: nn.Module, step: NativeStep) -> None:
-        self._module, self._step = module, step
+        self._module, self._step = with_kernels(module, rounded=step.rounded), step
 
     def __call__(
         self, before: Sequence[int], content: Sequence[int], after: Sequence[int], candidates: Candidates
