@@ -29,7 +29,8 @@ def library() -> ctypes.CDLL | None:
     if missing():
         return None
     kernels = ctypes.CDLL(_files()[0])
-    kernels.precis_encode_room.restype = ctypes.c_int64
+    for name in ("decode_room", "encode_room", "kept_bytes", "source_bytes"):
+        getattr(kernels, f"precis_{name}").restype = ctypes.c_int64
     return kernels
 
 

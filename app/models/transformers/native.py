@@ -229,13 +229,14 @@ class Kept:
 
     def add(self, rows: Sequence[int]) -> None:
         """A place for one token more of each of these, which is not counted yet."""
-        number = self._written[rows]
+        number, length = self._written[rows], self.lengths[rows]
         while number.max() >= _BLOCK * len(self._blocks):
             self._blocks.append(torch.empty(self._slots, _BLOCK, self._size, dtype=torch.uint8))
             self._starts = np.append(self._starts, self._blocks[-1].data_ptr())
+        if length.max() >= self.places.shape[1]:
             self.places = np.pad(self.places, ((0, 0), (0, _BLOCK)))
         within = np.asarray(rows) * _BLOCK + number % _BLOCK
-        self.places[rows, self.lengths[rows]] = self._starts[number // _BLOCK] + within * self._size
+        self.places[rows, length] = self._starts[number // _BLOCK] + within * self._size
         self._written[rows] += 1
 
     def move(self, rows: Sequence[int], parents: Sequence[int]) -> None:
@@ -250,8 +251,8 @@ class NativeState(DecoderState):
         self._kept = Kept(capacity, step.kept_bytes)
         self._rows = np.zeros(capacity, _ROW)
         self._joined: dict[int, tuple[NativeMemory, Tensor | None]] = {}
-        self._longest, self._room = 0, torch.empty(0)
-        self._scores, self._attention = torch.empty(0, step.columns), torch.empty(0)
+        self._scores = torch.empty(capacity, step.columns)
+        self._longest, self._room, self._attention = 0, torch.empty(0), torch.empty(0)
 
     def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, NativeMemory)
@@ -314,7 +315,6 @@ class NativeState(DecoderState):
             return
         self._longest = longest
         self._room = self._step.room(self._capacity, longest)
-        self._scores = torch.empty(self._capacity, self._step.columns)
         self._attention = torch.empty(self._capacity * longest)
 
 
