@@ -79,17 +79,38 @@ def test_a_product_in_float32_is_off_by_the_rounding_of_its_sums(seed: int, coun
     weight, bias = torch.randn(outer, inner, generator=generator), torch.randn(outer, generator=generator)
     rows = torch.randn(count, inner, generator=generator)
     prepared = FloatWeights(weight, bias)
-    got = prepared.multiply(rows)
+    got = prepared(rows)
     size = rows.double().abs() @ weight.double().abs().T + bias.abs()
     assert ((got - (rows.double() @ weight.double().T + bias)).abs() <= inner * 2**-23 * size).all()
     some = torch.randperm(count, generator=generator)[: count // 2 + 1]
-    assert torch.equal(prepared.multiply(rows[some]), got[some])
+    assert torch.equal(prepared(rows[some]), got[some])
 
 
 @WITH_KERNELS
-def test_a_product_in_float32_keeps_what_is_not_finite_in_its_row() -> None:
-    rows = torch.ones(7, 20)
-    rows[3, 5] = torch.nan
-    got = FloatWeights(torch.randn(70, 20), torch.zeros(70)).multiply(rows)
-    assert torch.equal(got.isnan().any(1), rows.isnan().any(1))
+@given(st.integers(0, 2**20), st.integers(1, 40), st.integers(1, 40), st.integers(1, 200))
+@settings(deadline=None, max_examples=60)
+def test_rows_are_rounded_each_in_its_own_unit(seed: int, count: int, lanes: int, outer: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    prepared = Int8Weights(torch.randn(outer, 16 * lanes, generator=generator), torch.zeros(outer))
+    rows = torch.randn(count, 16 * lanes, generator=generator) * torch.rand(count, 1, generator=generator)
+    units = rows.abs().amax(1) / 127
+    expected = prepared.multiply((rows / units.unsqueeze(1)).round().to(torch.int8), units)
+    got = prepared(rows)
+    step = units.unsqueeze(1) * 4  # what lies half-way may be rounded either way; weights are hardly larger than 4
+    assert ((got - expected).abs() <= step).all()
+    assert (got - expected).abs().median() <= 1e-5 * expected.abs().max()
+    some = torch.randperm(count, generator=generator)[: count // 2 + 1]
+    assert torch.equal(prepared(rows[some]), got[some])
+
+
+@WITH_KERNELS
+@pytest.mark.parametrize("weights", [FloatWeights, Int8Weights])
+@pytest.mark.parametrize("strange", [torch.nan, torch.inf])
+def test_a_product_keeps_what_is_not_finite_in_its_row(
+    weights: type[FloatWeights | Int8Weights], strange: float
+) -> None:
+    rows = torch.ones(7, 32)
+    rows[3, 5] = strange
+    got = weights(torch.randn(70, 32), torch.zeros(70))(rows).log_softmax(1)
+    assert torch.equal(got.isnan().any(1), ~rows.isfinite().all(1))
     assert got[3].isnan().all()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from app.models.base import AttentionOptions, Candidates, Shared
 from app.models.transformers.architectures import Decoder, Linear, read_decoder
 from app.models.transformers.decoder import Product, Step
+from app.models.transformers.linear import with_kernels
 from app.models.transformers.native import NativeEncoder, NativeMemory, NativeState, NativeStep, missing
 from tests.models.lstm.checkpoints import WITH_KERNELS
 from tests.models.transformers.networks import (
@@ -272,7 +273,8 @@ def test_a_source_is_read_from_the_librarys_encoder(rounded: bool) -> None:
     with torch.inference_mode():
         memory = NativeEncoder(network.get_encoder(), step)(BEFORE, content, AFTER, candidates)
         ids = torch.tensor([[*BEFORE, *content, *AFTER]])
-        expected = step.read(network.get_encoder()(input_ids=ids).last_hidden_state[0])
+        encoder = with_kernels(network.get_encoder(), rounded=rounded)
+        expected = step.read(encoder(input_ids=ids).last_hidden_state[0])
     assert torch.equal(memory.source, expected)
     assert (memory.before, memory.positions, memory.source_tokens) == (len(BEFORE), 22, 19)
 
