@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from app.models.base import Candidates, Memory
 from app.models.transformers.architectures import Decoder, Linear
-from app.models.transformers.decoder import Product, TorchProduct, packed
+from app.models.transformers.decoder import Product, TorchProduct
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,6 @@ class Encoder:
     """The library's encoder, and the keys and values of the decoder's layers."""
 
     def __init__(self, module: nn.Module, decoder: Decoder) -> None:
-        multiply_by(packed, module)
         self._module, self._device = module, decoder.embedding.device
         self._sources = [TorchProduct(layer.source) for layer in decoder.layers]
 
@@ -58,9 +57,10 @@ class Multiplied(nn.Module):
         return self._product(inputs.flatten(0, -2)).view(*inputs.shape[:-1], -1)
 
 
-def multiply_by(prepare: Callable[[Linear], Product], module: nn.Module) -> None:
+def multiply_by(prepare: Callable[[Linear], Product], module: nn.Module) -> nn.Module:
     """Put products in the place of all linear layers."""
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, nn.Linear):
                 setattr(parent, name, Multiplied(layer, prepare))
+    return module

@@ -24,8 +24,8 @@ from app.models.checkpoint import Checkpoint
 from app.models.devices import DTYPES, PRECISIONS, choose_device, choose_precision
 from app.models.transformers import native
 from app.models.transformers.architectures import ARCHITECTURES, Decoder, read_decoder
-from app.models.transformers.decoder import Step
-from app.models.transformers.encoding import Encoder
+from app.models.transformers.decoder import Step, packed
+from app.models.transformers.encoding import Encoder, multiply_by
 from app.models.transformers.fallback import FallbackModel
 from app.models.transformers.folder import load_network, read_folder
 from app.models.transformers.native import NativeEncoder, NativeState, NativeStep
@@ -97,7 +97,7 @@ Open = Callable[[int], DecoderState]
 
 def _backend(network: PreTrainedModel, decoder: Decoder, precision: str) -> tuple[Encode, Open]:
     """What encodes a source, and what opens a state: kernels of our own where there are some, or torch."""
-    encoder = network.get_encoder()
+    encoder = multiply_by(packed, network.get_encoder())
     missing = kernels.missing() or native.missing(decoder)
     if precision == "int8" and missing:
         raise ConfigurationError(f"PRECIS_PRECISION=int8: {missing}; use float32 or bfloat16")
