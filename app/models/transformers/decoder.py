@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from app.models.transformers.architectures import Decoder, Layer, Linear, Norm
 
 Product = Callable[[Tensor], Tensor]  # rows (B, I) -> rows (B, O)
+PACKED = torch.float32, torch.bfloat16
+USUAL_ROWS = 64  # that the layout of weights is chosen for
 
 
 class Attention(Protocol):
@@ -29,16 +31,24 @@ class Attention(Protocol):
         """Queries (B, A) -> what they attend to in their own source (B, A)."""
 
 
+def packed(linear: Linear) -> Product:
+    """Multiplied in the type of the weights, which are laid out as the processor reads them."""
+    weight, bias = linear.weight, linear.bias
+    if weight.device.type != "cpu" or weight.dtype not in PACKED or not torch.backends.mkldnn.is_available():
+        return lambda rows: F.linear(rows, weight, bias)
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
+    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, laid_out, bias, "none", [], "")
+
+
 class TorchProduct:
-    """Multiplied in the type of the weights."""
+    """Multiplied in the type of the weights, for rows in a wider one."""
 
     def __init__(self, linear: Linear) -> None:
-        self._linear = linear
-        self._wide = wide(linear.weight.dtype)
+        self._type, self._wide = linear.weight.dtype, wide(linear.weight.dtype)
+        self._multiply = packed(linear)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        weight, bias = self._linear.weight, self._linear.bias
-        return F.linear(rows.to(weight.dtype), weight, bias).to(self._wide)
+        return self._multiply(rows.to(self._type)).to(self._wide)
 
 
 class _LayerStep:
@@ -51,22 +61,22 @@ class _LayerStep:
 
 
 class Step:
-    """tokens -> log-probabilities, for rows at any positions."""
+    """tokens -> logits of the next, for rows at any positions."""
 
     def __init__(self, decoder: Decoder, prepare: Callable[[Linear], Product] = TorchProduct) -> None:
         """prepare: makes the products of the decoder's weights."""
         self.architecture, self.layers = decoder.architecture, len(decoder.layers)
         self.attended = decoder.layers[0].query.weight.shape[0]  # A
-        self.device, self.dtype = decoder.embedding.device, decoder.embedding.dtype
-        self.wide = wide(self.dtype)
-        self._embedding, self._positions, self._relative = decoder.embedding, decoder.positions, decoder.relative
+        self.device, self.dtype = decoder.embedding.device, wide(decoder.embedding.dtype)
+        self._embedding, self._positions = decoder.embedding, decoder.positions
+        self._relative = None if decoder.relative is None else decoder.relative.to(self.dtype)
         self._embedding_norm = decoder.embedding_norm and _Normalised(decoder.embedding_norm)
         self._steps = [_LayerStep(layer, prepare) for layer in decoder.layers]
         self._final_norm = decoder.final_norm and _Normalised(decoder.final_norm)
         self._output = prepare(decoder.output)
 
     def __call__(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
-        """tokens (B) written last, at positions (B) from 0 on -> log-probabilities (B, V) of the next."""
+        """tokens (B) written last, at positions (B) from 0 on -> logits (B, V) of the next."""
         rows = self._embedded(tokens, positions)
         for number, step in enumerate(self._steps):
             rows = self._layer(number, step, rows, attention)
@@ -74,14 +84,14 @@ class Step:
             rows = self._final_norm(rows)
         if self.architecture.output_scale != 1:
             rows = rows * self.architecture.output_scale
-        return self._output(rows).log_softmax(1)
+        return self._output(rows)
 
     def relative(self, length: int) -> Tensor | None:
-        """What is added to the scores of so many tokens (H, 1, length) in the eyes of the last; None for nothing."""
-        return None if self._relative is None else self._relative[:, None, -length:]
+        """What is added to the scores of so many tokens (1, H, 1, length) in the eyes of the last; None for nothing."""
+        return None if self._relative is None else self._relative[None, :, None, -length:]
 
     def _embedded(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        rows = self._embedding[tokens].to(self.wide) * self.architecture.embedding_scale  # (B, D)
+        rows = self._embedding[tokens].to(self.dtype) * self.architecture.embedding_scale  # (B, D)
         if self._positions is not None:
             rows = rows + self._positions[positions + self.architecture.position_offset]
         return self._embedding_norm(rows) if self._embedding_norm else rows

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from app.models.base import AttentionOptions, DecoderState, Memory, StepOutput
 from app.models.rows import padded_rows
-from app.models.transformers.decoder import Step, wide
+from app.models.transformers.decoder import Step
 from app.models.transformers.encoding import TransformersMemory
 
 POSITION_STEP = 32  # that slots grow by
@@ -30,11 +30,15 @@ class Joined:
 
 
 class Run(NamedTuple):
-    """Rows of a step, one after the other, of one source and at the same position."""
+    """Rows of a step, one after the other, of one source and at the same position.
+
+    places: the slots of these rows where they stand side by side, with the rows that stand there.
+    length: tokens that they have written, the last one included.
+    """
 
     rows: slice
-    slots: slice | list[int]  # a slice where they stand side by side: then nothing is copied
-    length: int  # with the token that is written now
+    places: list[tuple[slice, slice]]
+    length: int
     joined: Joined
 
 
@@ -42,18 +46,19 @@ class Cache:
     """Keys and values of L layers, A numbers each, for every slot and position: (L, slots, positions, A)."""
 
     def __init__(self, step: Step, slots: int) -> None:
-        shape = step.layers, slots, 0, step.attended
-        self.keys, self.values = (torch.zeros(shape, dtype=step.dtype, device=step.device) for _ in range(2))
+        empty = torch.zeros(step.layers, slots, 0, step.attended, dtype=step.dtype, device=step.device)
+        self.kept = empty, empty
 
     def widen(self, positions: int) -> None:
-        missing = positions - self.keys.shape[2]
+        missing = positions - self.kept[0].shape[2]
         if missing > 0:
             grown = -(-missing // POSITION_STEP) * POSITION_STEP
-            self.keys, self.values = (F.pad(kept, (0, 0, 0, grown)) for kept in (self.keys, self.values))
+            keys, values = (F.pad(kept, (0, 0, 0, grown)) for kept in self.kept)
+            self.kept = keys, values
 
-    def move(self, rows: Sequence[int], parents: Sequence[int], length: int) -> None:
-        for kept in (self.keys, self.values):
-            kept[:, rows, :length] = kept[:, parents, :length]
+    def move(self, slots: Sequence[int], parents: Sequence[int], length: int) -> None:
+        for kept in self.kept:
+            kept[:, slots, :length] = kept[:, parents, :length]
 
 
 class TransformersState(DecoderState):
@@ -80,10 +85,11 @@ class TransformersState(DecoderState):
         )
         slots = torch.tensor(rows, device=self._step.device)
         asking = Asking(self._step, self._cache, self._runs(rows, positions), (slots, places[:count]))
-        scores = self._step(written, places, asking)
+        logits = self._step(written, places, asking)[:count]
         for row in rows:
             self._lengths[row] += 1
-        return StepOutput(scores[:count], asking.weights(), None)
+        scores = logits.log_softmax(1)
+        return StepOutput(scores, asking.weights(), None, logits.amax(1) - scores.amax(1))
 
     @torch.inference_mode()
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
@@ -98,16 +104,23 @@ class TransformersState(DecoderState):
             del self._joined[row]
 
     def _runs(self, rows: Sequence[int], positions: Sequence[int]) -> list[Run]:
-        runs, start = [], 0
         alike = groupby(range(len(rows)), lambda number: (id(self._joined[rows[number]]), positions[number]))
-        for _, numbers in alike:
-            slots = [rows[number] for number in numbers]
-            stop = start + len(slots)
-            side_by_side = slots == list(range(slots[0], slots[0] + len(slots)))
-            place = slice(slots[0], slots[-1] + 1) if side_by_side else slots
-            runs.append(Run(slice(start, stop), place, positions[start] + 1, self._joined[slots[0]]))
-            start = stop
+        runs = []
+        for numbers in (list(numbers) for _, numbers in alike):
+            first, stop = numbers[0], numbers[-1] + 1
+            length, joined = positions[first] + 1, self._joined[rows[first]]
+            runs.append(Run(slice(first, stop), _side_by_side(rows, numbers), length, joined))
         return runs
+
+
+def _side_by_side(slots: Sequence[int], numbers: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Ranges of slots, each with the range of the `numbers` that stand there."""
+    places = []
+    for _, part in groupby(numbers, lambda number: slots[number] - number):
+        together = list(part)
+        first, last = together[0], together[-1]
+        places.append((slice(slots[first], slots[last] + 1), slice(first, last + 1)))
+    return places
 
 
 class Asking:
@@ -117,41 +130,41 @@ class Asking:
         """index: the slot and the position of each row (rows), of those that are idle none."""
         self._step, self._cache, self._runs, self._index = step, cache, runs, index
         self._heads, self._scale = step.architecture.heads, step.architecture.attention_scale
+        self._past = [
+            (rows, step.relative(run.length), *(self._split(kept[:, slots, : run.length]) for kept in cache.kept))
+            for run in runs
+            for slots, rows in run.places
+        ]  # with keys and values (L, n, H, length, A / H)
         self._weights = {run.rows.start: Weights(run, step) for run in runs if run.joined.attention}
 
     def own(self, layer: int, projected: Tensor) -> Tensor:
-        all_keys, all_values = self._cache.keys[layer], self._cache.values[layer]  # (slots, positions, A)
-        queries, keys, values = projected.to(all_keys.dtype).chunk(3, dim=1)
-        count = len(self._index[0])
-        all_keys[self._index], all_values[self._index] = keys[:count], values[:count]
-        attended = torch.zeros_like(queries, memory_format=torch.contiguous_format, dtype=projected.dtype)
-        for run in self._runs:
-            own = F.scaled_dot_product_attention(
-                self._split(queries[run.rows].unsqueeze(1)),  # (n, H, 1, A / H)
-                self._split(all_keys[run.slots, : run.length]),
-                self._split(all_values[run.slots, : run.length]),
-                self._step.relative(run.length),
-                scale=self._scale,
-            )
-            attended[run.rows] = own.flatten(1)
-        return attended
+        queries, *written = projected.chunk(3, dim=1)
+        for kept, new in zip(self._cache.kept, written, strict=True):
+            kept[layer].index_put_(self._index, new[: len(self._index[0])])
+        asked = self._split(queries.unsqueeze(1))  # (B, H, 1, A / H)
+        return self._attended(
+            queries,
+            [
+                F.scaled_dot_product_attention(asked[rows], keys[layer], values[layer], bias, scale=self._scale)
+                for rows, bias, keys, values in self._past
+            ],
+        )
 
     def source(self, layer: int, queries: Tensor) -> Tensor:
-        attended = torch.zeros_like(queries)
+        attended = []
         for run in self._runs:
             memory = run.joined.memory
-            keys, values = self._split(memory.keys[layer]), self._split(memory.values[layer])  # (H, S, A / H)
-            asked = self._split(queries[run.rows].to(keys.dtype))  # (H, n, A / H)
-            read = F.scaled_dot_product_attention(asked[None], keys[None], values[None], scale=self._scale)
-            attended[run.rows] = read[0].transpose(0, 1).flatten(1)
+            keys, values = (self._split(read[layer].unsqueeze(0)) for read in (memory.keys, memory.values))
+            asked = self._split(queries[run.rows].unsqueeze(0))  # (1, H, n, A / H)
+            attended.append(F.scaled_dot_product_attention(asked, keys, values, scale=self._scale))
             if run.rows.start in self._weights:
-                self._weights[run.rows.start].add(layer, asked, keys)
-        return attended
+                self._weights[run.rows.start].add(layer, asked[0], keys[0])
+        return self._attended(queries, attended)
 
     def weights(self) -> Tensor:
         """Of the content of each row's source (rows, widest source); zeros where nobody asked."""
         width = max(run.joined.memory.source_tokens for run in self._runs)
-        weights = torch.zeros(len(self._index[0]), width, device=self._index[0].device, dtype=self._step.wide)
+        weights = self._index[0].new_zeros(len(self._index[0]), width, dtype=self._step.dtype)
         for run in self._runs:
             if run.rows.start in self._weights:
                 own = self._weights[run.rows.start].reduced()
@@ -162,32 +175,35 @@ class Asking:
         """(…, positions, A) -> (…, H, positions, A / H)"""
         return tensor.view(*tensor.shape[:-1], self._heads, -1).transpose(-2, -3)
 
+    def _attended(self, queries: Tensor, parts: Sequence[Tensor]) -> Tensor:
+        """Parts (…, H, …, A / H) of the rows, in their order -> (B, A), and zeros for those that are idle."""
+        rows = torch.cat([part.transpose(1, 2).reshape(-1, queries.shape[1]) for part in parts])
+        return F.pad(rows, (0, 0, 0, len(queries) - len(rows)))
+
 
 class Weights:
-    """What the rows of one run attend to in their source, over the layers and heads that were asked for."""
+    """What the rows of one run attend to in their source, in the layers and heads that were asked for."""
 
     def __init__(self, run: Run, step: Step) -> None:
         memory, options = run.joined.memory, run.joined.attention
         assert options
-        self._options, self._scale = options, step.architecture.attention_scale
+        assert options.layers
+        assert options.heads
+        self._layers, self._heads, self._reduce = options.layers, list(options.heads), options.reduce
+        self._scale = step.architecture.attention_scale
         self._content = slice(memory.before, memory.before + memory.source_tokens)
-        self._layers: list[Tensor] = []
+        self._told: list[Tensor] = []
 
     def add(self, layer: int, queries: Tensor, keys: Tensor) -> None:
         """queries (H, n, A / H), keys (H, S, A / H)."""
-        if self._options.layers is not None and layer not in self._options.layers:
-            return
-        if self._options.heads is not None:
-            heads = list(self._options.heads)
-            queries, keys = queries[heads], keys[heads]
-        precise = wide(queries.dtype)
-        scores = queries.to(precise) @ keys.to(precise).transpose(1, 2) * self._scale
-        self._layers.append(scores.softmax(2))  # (heads, n, S)
+        if layer in self._layers:
+            scores = queries[self._heads] @ keys[self._heads].transpose(1, 2) * self._scale
+            self._told.append(scores.softmax(2))  # (heads, n, S)
 
     def reduced(self) -> Tensor:
         """(n, content)"""
-        weights = torch.cat(self._layers)  # (layers and heads, n, S)
-        if self._options.reduce == "mean":
+        weights = torch.cat(self._told)
+        if self._reduce == "mean":
             return weights.mean(0)[:, self._content]
         largest = weights.amax(0)
         return (largest / largest.sum(1, keepdim=True))[:, self._content]
