@@ -1,5 +1,7 @@
 """Where a checkpoint is computed, and in which precision: what the settings say, or what is best here."""
 
+from collections.abc import Collection
+
 import torch
 
 from app.errors import ConfigurationError
@@ -22,15 +24,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> str:
+def choose_precision(name: str, device: torch.device, offered: Collection[str] = PRECISIONS) -> str:
     """`auto` is the fastest that the device multiplies in; the ROUGE of all is within 0.1 (`benchmarks/RESULTS.md`).
 
     Raises ConfigurationError for a name that is none, and for int8 where there is nothing to compute it with.
     """
     if name == "auto":
-        return _fastest(device)
-    if name not in PRECISIONS:
-        raise ConfigurationError(f"PRECIS_PRECISION={name}: not one of auto, {', '.join(PRECISIONS)}")
+        return _fastest(device, offered)
+    if name not in offered:
+        raise ConfigurationError(f"PRECIS_PRECISION={name}: not one of auto, {', '.join(offered)}")
     if name == "int8" and device.type != "cpu":
         raise ConfigurationError(f"PRECIS_PRECISION={name}: only on a CPU; on {device} use bfloat16 or auto")
     if name == "int8" and (missing := kernels.missing()):
@@ -38,9 +40,9 @@ def choose_precision(name: str, device: torch.device) -> str:
     return name
 
 
-def _fastest(device: torch.device) -> str:
+def _fastest(device: torch.device, offered: Collection[str]) -> str:
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    if not kernels.missing():
+    if "int8" in offered and not kernels.missing():
         return "int8"
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"

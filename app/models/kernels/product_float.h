@@ -15,7 +15,7 @@ static inline __attribute__((always_inline)) void float_panel(
     __m512 sums[FLOAT_BLOCK][4];
     for (int row = 0; row < count; row++)
         for (int part = 0; part < 4; part++)
-            sums[row][part] = _mm512_loadu_ps((bias ? bias : out + row * width) + 16 * part);
+            sums[row][part] = _mm512_loadu_ps(bias + 16 * part);
     for (int64_t input = 0; input < inputs; input++, weight += PANEL) {
         __m512 weights[4];
         for (int part = 0; part < 4; part++)
@@ -31,14 +31,14 @@ static inline __attribute__((always_inline)) void float_panel(
             _mm512_storeu_ps(out + row * width + 16 * part, sums[row][part]);
 }
 
-/* rows (count, inputs) -> out (count, outputs): rows W^T + b, or without a bias added to what is there. Of the product,
- * `weight` is float32 (outputs / 64, inputs, 64), and there is no scale. */
+/* rows (count, inputs) -> out (count, outputs): rows W^T + b. Of the product, `weight` is float32 (outputs / 64, inputs,
+ * 64), and there is no scale. */
 static inline void multiply_float(
-    const Product *product, const float *rows, int64_t count, int64_t stride, int add, float *out, int64_t width)
+    const Product *product, const float *rows, int64_t count, int64_t stride, float *out, int64_t width)
 {
     const int64_t blocks = (count + FLOAT_BLOCK - 1) / FLOAT_BLOCK, inputs = product->inputs;
     for (int64_t first = 0; first < product->outputs; first += PANEL) {
-        const float *weight = (const float *)product->weight + first * inputs, *bias = add ? NULL : product->bias + first;
+        const float *weight = (const float *)product->weight + first * inputs, *bias = product->bias + first;
         for (int64_t block = 0; block < blocks; block++) {
             const int64_t row = block * count / blocks, size = (block + 1) * count / blocks - row;
             const float *own = rows + row * stride;

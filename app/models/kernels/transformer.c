@@ -64,7 +64,7 @@ typedef struct {
     int32_t *excess;               /* (count) */
     float *weights;                /* (longest) */
     uint8_t *shares;               /* (2, longest) */
-    int64_t outputs, stride;       /* the most that a product of a layer has */
+    int64_t outputs, stride;       /* most of a product of a layer */
 } Room;
 
 static inline int64_t larger(int64_t one, int64_t other)
@@ -83,7 +83,7 @@ static Room lay_out(const Decoder *decoder, int64_t count, int64_t longest, char
 {
     const int64_t all = decoder->heads * decoder->head;
     Room room;
-    room.outputs = 0;
+    room.outputs = decoder->width;
     for (int64_t number = 0; number < decoder->depth; number++) {
         const Layer *layer = decoder->layers + number;
         room.outputs = larger(larger(room.outputs, layer->own.outputs), layer->source.outputs);
@@ -137,14 +137,13 @@ static void set_row(const Decoder *decoder, int64_t row, const float *numbers, i
 }
 
 static void multiply_rows(
-    const Decoder *decoder, const Product *product, int64_t count, int add, float *out, int64_t width, const Room *room)
+    const Decoder *decoder, const Product *product, int64_t count, float *out, int64_t width, const Room *room)
 {
-    const int64_t stride = room->stride;
+    const int64_t stride = room->stride, floats = stride / (int64_t)sizeof(float);
     if (decoder->rounded)
-        multiply(product, (const int8_t *)room->rows, count, stride, room->units, add, out, width, room->excess);
+        multiply(product, (const int8_t *)room->rows, count, stride, room->units, 0, out, width, room->excess);
     else
-        multiply_float(
-            product, (const float *)room->rows, count, stride / (int64_t)sizeof(float), add, out, width);
+        multiply_float(product, (const float *)room->rows, count, floats, out, width);
 }
 
 /* A product of x, which is normalized before, if a norm is given. */
@@ -156,21 +155,21 @@ static void ask(const Decoder *decoder, const Norm *norm, const Product *product
             normalize(decoder, norm, x, room->normed);
         set_row(decoder, row, norm ? room->normed : x, decoder->width, room);
     }
-    multiply_rows(decoder, product, count, 0, room->numbers, room->outputs, room);
+    multiply_rows(decoder, product, count, room->numbers, room->outputs, room);
 }
 
 /* Adds a product of the rows to x, which is normalized after, if a norm is given. */
 static void add_to_x(const Decoder *decoder, const Product *product, const Norm *norm, int64_t count, const Room *room)
 {
-    const int64_t width = decoder->width;
-    for (int64_t row = 0; row < count; row++)
-        for (int64_t place = 0; place < width; place += LANES) {
-            float *x = room->x + row * width + place;
-            _mm512_storeu_ps(x, _mm512_add_ps(_mm512_loadu_ps(x), _mm512_loadu_ps(product->bias + place)));
-        }
-    multiply_rows(decoder, product, count, 1, room->x, width, room);
-    for (int64_t row = 0; norm && row < count; row++)
-        normalize(decoder, norm, room->x + row * width, room->x + row * width);
+    multiply_rows(decoder, product, count, room->numbers, room->outputs, room);
+    for (int64_t row = 0; row < count; row++) {
+        float *x = room->x + row * decoder->width;
+        const float *more = room->numbers + row * room->outputs;
+        for (int64_t place = 0; place < decoder->width; place += LANES)
+            _mm512_storeu_ps(x + place, _mm512_add_ps(_mm512_loadu_ps(x + place), _mm512_loadu_ps(more + place)));
+        if (norm)
+            normalize(decoder, norm, x, x);
+    }
 }
 
 /* Attention of rows to what they have written, this token among it: their queries, keys and values are in `numbers`. */
@@ -327,7 +326,7 @@ void precis_read(const Decoder *decoder, const float *encoded, int64_t positions
             const Head head = head_at(source + number * bytes, size, width);
             if (number % heads == 0)
                 multiply_rows(
-                    decoder, &decoder->layers[number / heads].source, count, 0, room.numbers, room.outputs, &room);
+                    decoder, &decoder->layers[number / heads].source, count, room.numbers, room.outputs, &room);
             for (int64_t row = 0; row < count; row++) {
                 const float *key = room.numbers + row * room.outputs + number % heads * size, *value = key + heads * size;
                 if (decoder->rounded)
@@ -373,7 +372,7 @@ void precis_decode(
             normalize(decoder, &decoder->final_norm, x, x);
         set_row(decoder, row, x, decoder->width, &room);
     }
-    multiply_rows(decoder, &decoder->output, count, 0, log_probabilities, outputs, &room);
+    multiply_rows(decoder, &decoder->output, count, log_probabilities, outputs, &room);
     for (int64_t row = 0; row < count; row++) {
         log_softmax(log_probabilities + row * outputs, outputs, 0.0f);
         if (rows[row].shares)
@@ -381,8 +380,18 @@ void precis_decode(
     }
 }
 
-/* A product by itself: rows (count, inputs) -> out (count, outputs). */
+/* Products by themselves: rows (count, inputs) -> out (count, outputs). */
 void precis_multiply_float(const Product *product, int64_t count, const float *rows, float *out)
 {
-    multiply_float(product, rows, count, product->inputs, 0, out, product->outputs);
+    multiply_float(product, rows, count, product->inputs, out, product->outputs);
+}
+
+/* Rows are rounded first, to bytes (count, inputs) in units (count) of their own. excess: room for count numbers. */
+void precis_multiply_rounded(
+    const Product *product, int64_t count, const float *rows, float *out, int8_t *bytes, float *units, int32_t *excess)
+{
+    const int64_t inputs = product->inputs;
+    for (int64_t row = 0; row < count; row++)
+        units[row] = round_row(rows + row * inputs, inputs, bytes + row * inputs);
+    multiply(product, bytes, count, inputs, units, 0, out, product->outputs, excess);
 }

@@ -31,18 +31,21 @@ class Attention(Protocol):
         """Queries (B, A) -> what they attend to in their own source (B, A)."""
 
 
-class TorchProduct:
+def packed(linear: Linear) -> Product:
     """Multiplied in the type of the weights, which are laid out as the processor reads them."""
+    weight, bias = linear.weight, linear.bias
+    if weight.device.type != "cpu" or weight.dtype not in PACKED or not torch.backends.mkldnn.is_available():
+        return lambda rows: F.linear(rows, weight, bias)
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
+    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, laid_out, bias, "none", [], "")
+
+
+class TorchProduct:
+    """Multiplied in the type of the weights, for rows in a wider one."""
 
     def __init__(self, linear: Linear) -> None:
-        weight, bias = linear.weight, linear.bias
-        self._type, self._wide = weight.dtype, wide(weight.dtype)
-        self._multiply: Product
-        if weight.device.type == "cpu" and weight.dtype in PACKED and torch.backends.mkldnn.is_available():
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
-            self._multiply = lambda rows: torch.ops.mkldnn._linear_pointwise(rows, packed, bias, "none", [], "")
-        else:
-            self._multiply = lambda rows: F.linear(rows, weight, bias)
+        self._type, self._wide = linear.weight.dtype, wide(linear.weight.dtype)
+        self._multiply = packed(linear)
 
     def __call__(self, rows: Tensor) -> Tensor:
         return self._multiply(rows.to(self._type)).to(self._wide)
@@ -58,7 +61,7 @@ class _LayerStep:
 
 
 class Step:
-    """tokens -> log-probabilities, for rows at any positions."""
+    """tokens -> logits of the next, for rows at any positions."""
 
     def __init__(self, decoder: Decoder, prepare: Callable[[Linear], Product] = TorchProduct) -> None:
         """prepare: makes the products of the decoder's weights."""
@@ -73,7 +76,7 @@ class Step:
         self._output = prepare(decoder.output)
 
     def __call__(self, tokens: Tensor, positions: Tensor, attention: Attention) -> Tensor:
-        """tokens (B) written last, at positions (B) from 0 on -> log-probabilities (B, V) of the next."""
+        """tokens (B) written last, at positions (B) from 0 on -> logits (B, V) of the next."""
         rows = self._embedded(tokens, positions)
         for number, step in enumerate(self._steps):
             rows = self._layer(number, step, rows, attention)
@@ -81,7 +84,7 @@ class Step:
             rows = self._final_norm(rows)
         if self.architecture.output_scale != 1:
             rows = rows * self.architecture.output_scale
-        return self._output(rows).log_softmax(1)
+        return self._output(rows)
 
     def relative(self, length: int) -> Tensor | None:
         """What is added to the scores of so many tokens (1, H, 1, length) in the eyes of the last; None for nothing."""

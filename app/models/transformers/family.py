@@ -1,6 +1,7 @@
 """The family at the seam: the library's encoder, our decoder, and the tokenizer of the checkpoint."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -8,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from app.errors import ConfigurationError
+from app.models import kernels
 from app.models.base import (
     AttentionInfo,
     Candidates,
@@ -19,10 +21,12 @@ from app.models.base import (
     Tokens,
 )
 from app.models.checkpoint import Checkpoint
-from app.models.devices import DTYPES, choose_device, choose_precision
+from app.models.devices import DTYPES, PRECISIONS, choose_device, choose_precision
+from app.models.transformers import native
 from app.models.transformers.architectures import ARCHITECTURES, Decoder, read_decoder
-from app.models.transformers.decoder import Step
-from app.models.transformers.encoding import Encoder
+from app.models.transformers.decoder import Step, packed
+from app.models.transformers.encoding import Encoder, multiply_by
+from app.models.transformers.fallback import FallbackModel
 from app.models.transformers.folder import load_network, read_folder
 from app.models.transformers.native import NativeEncoder, NativeState, NativeStep
 from app.models.transformers.state import TransformersState
@@ -50,12 +54,13 @@ class TransformersModel(Seq2SeqModel):
     """A checkpoint of one of `ARCHITECTURES`, on a CPU."""
 
     def __init__(self, network: PreTrainedModel, tokenizer: Tokenizer, info: ModelInfo) -> None:
-        """network: of the type that is computed in, or in int8 that is encoded in; of its decoder only weights are kept."""
+        """network: of the type that is computed in; for int8 in float32. Of its decoder only the weights are kept."""
         # a row is given its start, what is forced, and its tokens
         decoder = read_decoder(network, 1 + len(info.special.forced) + info.limits.max_summary_tokens)
-        self.info, self._tokenizer = info, tokenizer
+        attention = AttentionInfo.of_transformer(len(decoder.layers), decoder.architecture.heads)
+        self.info, self._tokenizer = replace(info, attention=attention), tokenizer
         self._shared = Shared(range(len(decoder.output.weight)))
-        self._encode, self._open = _native(network, decoder) if info.precision == "int8" else _torch(network, decoder)
+        self._encode, self._open = _backend(network, decoder, info.precision)
 
     def tokenize(self, text: str) -> Tokens:
         return self._tokenizer.encode(text)
@@ -80,7 +85,7 @@ class TransformersModel(Seq2SeqModel):
         return [self._encode(before, source, after, Candidates(self._shared)) for source in sources]
 
     def positions(self, lengths: Sequence[int]) -> int:
-        return sum(lengths)
+        return sum(lengths) + len(lengths) * sum(map(len, self._tokenizer.around))
 
     def open(self, capacity: int) -> DecoderState:
         return self._open(capacity)
@@ -90,13 +95,16 @@ Encode = Callable[[Sequence[int], Sequence[int], Sequence[int], Candidates], Mem
 Open = Callable[[int], DecoderState]
 
 
-def _torch(network: PreTrainedModel, decoder: Decoder) -> tuple[Encode, Open]:
-    return Encoder(network.get_encoder(), decoder), partial(TransformersState, Step(decoder))
-
-
-def _native(network: PreTrainedModel, decoder: Decoder) -> tuple[Encode, Open]:
-    step = NativeStep(decoder)
-    return NativeEncoder(network.get_encoder(), step), partial(NativeState, step)
+def _backend(network: PreTrainedModel, decoder: Decoder, precision: str) -> tuple[Encode, Open]:
+    """What encodes a source, and what opens a state: kernels of our own where there are some, or torch."""
+    encoder = multiply_by(packed, network.get_encoder())
+    missing = kernels.missing() or native.missing(decoder)
+    if precision == "int8" and missing:
+        raise ConfigurationError(f"PRECIS_PRECISION=int8: {missing}; use float32 or bfloat16")
+    if decoder.embedding.dtype == torch.float32 and not missing:
+        step = NativeStep(decoder, rounded=precision == "int8")
+        return NativeEncoder(encoder, step), partial(NativeState, step)
+    return Encoder(encoder, decoder), partial(TransformersState, Step(decoder))
 
 
 def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel:
@@ -105,8 +113,9 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
     _only_on_a_cpu(device)
-    precision = choose_precision(precision, torch.device("cpu"))
     folder = read_folder(checkpoint)
+    ours = folder.config.model_type in ARCHITECTURES
+    precision = choose_precision(precision, torch.device("cpu"), PRECISIONS if ours else DTYPES)
     vocabulary_size = folder.config.get_text_config(decoder=True).vocab_size
     tokenizer = read_tokenizer(checkpoint, vocabulary_size, folder.prefix)
     card = checkpoint.card
@@ -125,7 +134,7 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel
         device="cpu",
         special=folder.special,
     )
-    return TransformersModel(network, tokenizer, info)
+    return (TransformersModel if ours else FallbackModel)(network, tokenizer, info)
 
 
 def _only_on_a_cpu(device: str) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from app.models.base import AttentionOptions, Candidates, DecoderState, Memory, StepOutput
-from app.models.kernels import PANEL, FloatWeights, Int8Weights, Packed, library, padded, whole
+from app.models.kernels import LANES, PANEL, FloatWeights, Int8Weights, Packed, library, padded, whole
 from app.models.transformers.architectures import Activation, Architecture, Decoder, Layer, Linear, Norm
+from app.models.transformers.linear import with_kernels
 
-LANES = 16  # sizes of heads, and of what is encoded, come in multiples of it
 LONGEST_HEAD = 512  # as in attend.h
 _ACTIVATIONS: tuple[Activation, ...] = (  # in the order of transformer.c
     F.relu,
@@ -85,6 +85,7 @@ class NativeStep:
         architecture, layers = decoder.architecture, decoder.layers
         vocabulary, size = decoder.output.weight.shape
         self._heads, self._head = architecture.heads, len(layers[0].query.weight) // architecture.heads
+        self.rounded = rounded
         self._kind: type[FloatWeights | Int8Weights] = Int8Weights if rounded else FloatWeights
         self._encoded = layers[0].source.weight.shape[1]
         self._weights: list[Tensor | FloatWeights | Int8Weights] = []  # what C has the addresses of
@@ -195,10 +196,10 @@ class NativeMemory(Memory):
 
 
 class NativeEncoder:
-    """The library's encoder, in its own precision, and what the kernel reads of its result."""
+    """The library's encoder with products of our own, and what the kernel reads of its result."""
 
     def __init__(self, module: nn.Module, step: NativeStep) -> None:
-        self._module, self._step = module, step
+        self._module, self._step = with_kernels(module, rounded=step.rounded), step
 
     def __call__(
         self, before: Sequence[int], content: Sequence[int], after: Sequence[int], candidates: Candidates
@@ -228,13 +229,14 @@ class Kept:
 
     def add(self, rows: Sequence[int]) -> None:
         """A place for one token more of each of these, which is not counted yet."""
-        number = self._written[rows]
+        number, length = self._written[rows], self.lengths[rows]
         while number.max() >= _BLOCK * len(self._blocks):
             self._blocks.append(torch.empty(self._slots, _BLOCK, self._size, dtype=torch.uint8))
             self._starts = np.append(self._starts, self._blocks[-1].data_ptr())
+        if length.max() >= self.places.shape[1]:
             self.places = np.pad(self.places, ((0, 0), (0, _BLOCK)))
         within = np.asarray(rows) * _BLOCK + number % _BLOCK
-        self.places[rows, self.lengths[rows]] = self._starts[number // _BLOCK] + within * self._size
+        self.places[rows, length] = self._starts[number // _BLOCK] + within * self._size
         self._written[rows] += 1
 
     def move(self, rows: Sequence[int], parents: Sequence[int]) -> None:
@@ -249,8 +251,8 @@ class NativeState(DecoderState):
         self._kept = Kept(capacity, step.kept_bytes)
         self._rows = np.zeros(capacity, _ROW)
         self._joined: dict[int, tuple[NativeMemory, Tensor | None]] = {}
-        self._longest, self._room = 0, torch.empty(0)
-        self._scores, self._attention = torch.empty(0, step.columns), torch.empty(0)
+        self._scores = torch.empty(capacity, step.columns)
+        self._longest, self._room, self._attention = 0, torch.empty(0), torch.empty(0)
 
     def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, NativeMemory)
@@ -313,7 +315,6 @@ class NativeState(DecoderState):
             return
         self._longest = longest
         self._room = self._step.room(self._capacity, longest)
-        self._scores = torch.empty(self._capacity, self._step.columns)
         self._attention = torch.empty(self._capacity * longest)
 
 

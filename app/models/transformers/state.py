@@ -85,10 +85,11 @@ class TransformersState(DecoderState):
         )
         slots = torch.tensor(rows, device=self._step.device)
         asking = Asking(self._step, self._cache, self._runs(rows, positions), (slots, places[:count]))
-        scores = self._step(written, places, asking)
+        logits = self._step(written, places, asking)[:count]
         for row in rows:
             self._lengths[row] += 1
-        return StepOutput(scores[:count], asking.weights(), None)
+        scores = logits.log_softmax(1)
+        return StepOutput(scores, asking.weights(), None, logits.amax(1) - scores.amax(1))
 
     @torch.inference_mode()
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
@@ -116,7 +117,8 @@ def _side_by_side(slots: Sequence[int], numbers: Sequence[int]) -> list[tuple[sl
     """Ranges of slots, each with the range of the `numbers` that stand there."""
     places = []
     for _, part in groupby(numbers, lambda number: slots[number] - number):
-        first, *_, last = [*part] * 2
+        together = list(part)
+        first, last = together[0], together[-1]
         places.append((slice(slots[first], slots[last] + 1), slice(first, last + 1)))
     return places
 
@@ -180,29 +182,28 @@ class Asking:
 
 
 class Weights:
-    """What the rows of one run attend to in their source, over the layers and heads that were asked for."""
+    """What the rows of one run attend to in their source, in the layers and heads that were asked for."""
 
     def __init__(self, run: Run, step: Step) -> None:
         memory, options = run.joined.memory, run.joined.attention
         assert options
-        self._options, self._scale = options, step.architecture.attention_scale
+        assert options.layers
+        assert options.heads
+        self._layers, self._heads, self._reduce = options.layers, list(options.heads), options.reduce
+        self._scale = step.architecture.attention_scale
         self._content = slice(memory.before, memory.before + memory.source_tokens)
-        self._layers: list[Tensor] = []
+        self._told: list[Tensor] = []
 
     def add(self, layer: int, queries: Tensor, keys: Tensor) -> None:
         """queries (H, n, A / H), keys (H, S, A / H)."""
-        if self._options.layers is not None and layer not in self._options.layers:
-            return
-        if self._options.heads is not None:
-            heads = list(self._options.heads)
-            queries, keys = queries[heads], keys[heads]
-        scores = queries @ keys.transpose(1, 2) * self._scale
-        self._layers.append(scores.softmax(2))  # (heads, n, S)
+        if layer in self._layers:
+            scores = queries[self._heads] @ keys[self._heads].transpose(1, 2) * self._scale
+            self._told.append(scores.softmax(2))  # (heads, n, S)
 
     def reduced(self) -> Tensor:
         """(n, content)"""
-        weights = torch.cat(self._layers)  # (layers and heads, n, S)
-        if self._options.reduce == "mean":
+        weights = torch.cat(self._told)
+        if self._reduce == "mean":
             return weights.mean(0)[:, self._content]
         largest = weights.amax(0)
         return (largest / largest.sum(1, keepdim=True))[:, self._content]

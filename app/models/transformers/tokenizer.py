@@ -14,13 +14,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from app.models.base import Tokens
 from app.models.tokens import Edges, LazySpans
 
 Around = tuple[tuple[int, ...], tuple[int, ...]]  # ids before a content, and after it
-_Places = NDArray[np.int64]
+Places = NDArray[np.int64]
 
 _BLANK = re.compile(r"\s")
 # Of what the library tidies, that which waits for no later token: what has been told of a summary stays as it is.
@@ -32,8 +32,8 @@ class Segmenter(Protocol):
 
     def ids(self, text: str) -> list[int]: ...
 
-    def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Where each of them begins and ends in the text, in characters, about: white space may be counted in."""
+    def offsets(self, text: str) -> Places:
+        """(tokens, 2): where each of them begins and ends in the text, in characters; white space may be counted in."""
 
 
 class JsonSegmenter:
@@ -46,9 +46,24 @@ class JsonSegmenter:
         ids: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
-    def offsets(self, text: str) -> list[tuple[int, int]]:
-        offsets: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        return offsets
+    def offsets(self, text: str) -> Places:
+        """Where there are signs that normalization makes nothing of, of the rest: the library miscounts them."""
+        encoding = self._encode(text)
+        nothing = self._nothing(text)
+        if nothing:
+            shorter = self._encode("".join(sign for sign in text if sign not in nothing))
+            if shorter.ids == encoding.ids:  # else what stood around one of them has become one sign
+                kept = np.array([place for place, sign in enumerate(text) if sign not in nothing], dtype=np.int64)
+                starts, ends = _pairs(shorter.offsets).T
+                return np.stack([np.append(kept, len(text))[starts], np.append(0, kept + 1)[ends]], axis=1)
+        return _pairs(encoding.offsets)
+
+    def _encode(self, text: str) -> Encoding:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _nothing(self, text: str) -> set[str]:
+        normalizer = self._tokenizer.normalizer
+        return {sign for sign in set(text) if normalizer is not None and not normalizer.normalize_str(sign)}
 
 
 class PieceSegmenter:
@@ -60,9 +75,13 @@ class PieceSegmenter:
     def ids(self, text: str) -> list[int]:
         return [self._ids.get(piece, self._unknown) for piece in self._model.encode(text, return_type=str)]
 
-    def offsets(self, text: str) -> list[tuple[int, int]]:
-        offsets: list[tuple[int, int]] = self._model.encode(text, return_type="offset_mapping")["offsets"]
-        return offsets
+    def offsets(self, text: str) -> Places:
+        """From where each normalized character was; several may have been one, which the library gives to the last."""
+        lengths = np.array([len(piece) for piece in self._model.encode(text, return_type=str)], dtype=np.int64)
+        origins = np.array(self._model.normalize(text, with_offsets=True)[1], dtype=np.int64)  # and one for the end
+        ends = np.cumsum(lengths)
+        following = np.searchsorted(origins, origins[ends - 1], side="right")
+        return np.stack([origins[ends - lengths], origins[np.minimum(following, len(origins) - 1)]], axis=1)
 
 
 class SourceTokenizer:
@@ -134,19 +153,17 @@ def _tokens(segmenter: Segmenter, text: str, lead: str) -> Tokens:
 
 
 def _source_edges(segmenter: Segmenter, text: str, lead: str) -> Edges:
-    """What no token covers goes with the one before it: an accent that became part of its letter, a sign dropped.
-
-    A character that became several tokens is the span of each, also where the library gives it to the last one.
-    """
-    offsets = np.array(segmenter.offsets(lead + text), dtype=np.int64).reshape(-1, 2) - len(lead)
-    starts, ends = _within(text, offsets[:, 0]), _within(text, offsets[:, 1])
-    empty = starts == ends
-    following = np.searchsorted(starts, np.where(empty, ends + 1, ends))
-    limits = np.append(starts, len(text))[following]
-    return _trimmed(text, starts, np.maximum(ends, np.minimum(limits, _next(_blank(text))[ends])))
+    """What no token covers goes with the one before it: an accent that became part of its letter, a sign dropped."""
+    starts, ends = _within(text, segmenter.offsets(lead + text) - len(lead)).T
+    limits = np.append(starts, len(text))[np.searchsorted(starts, ends)]
+    return _trimmed(text, starts, np.minimum(limits, _next(_blank(text))[ends]))
 
 
-def _within(text: str, places: Sequence[int] | _Places) -> _Places:
+def _pairs(offsets: Sequence[tuple[int, int]]) -> Places:
+    return np.array(offsets, dtype=np.int64).reshape(-1, 2)
+
+
+def _within(text: str, places: Sequence[int] | Places) -> Places:
     return np.clip(np.asarray(places, dtype=np.int64), 0, len(text))
 
 
@@ -157,15 +174,15 @@ def _blank(text: str) -> NDArray[np.bool_]:
     return blank
 
 
-def _next(wanted: NDArray[np.bool_]) -> _Places:
+def _next(wanted: NDArray[np.bool_]) -> Places:
     """For each place the first from there on that is wanted; the last one where none is."""
     last = len(wanted) - 1
     places = np.where(wanted, np.arange(last + 1), last)
-    found: _Places = np.minimum.accumulate(places[::-1])[::-1]
+    found: Places = np.minimum.accumulate(places[::-1])[::-1]
     return found
 
 
-def _trimmed(text: str, starts: _Places, ends: _Places) -> Edges:
+def _trimmed(text: str, starts: Places, ends: Places) -> Edges:
     """The ranges without white space at their edges; of nothing else, an empty one is left where text goes on."""
     solid = ~_blank(text)
     starts = _next(solid)[starts]

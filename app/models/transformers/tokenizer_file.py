@@ -72,7 +72,7 @@ def _read_json(checkpoint: Checkpoint, size: int, prefix: str, config: Mapping[s
         silent = hidden | ({unknown} & special)
         written = _written(state, {token: index for token, index in vocabulary.items() if token not in silent}, size)
         segmenter = JsonSegmenter(tokenizer)
-        before, after = _around(tokenizer, vocabulary, config.get("src_lang"), size)
+        before, after = _around(tokenizer, config.get("src_lang"), size)
         before += tuple(segmenter.ids(prefix.rstrip()))
         tidy = bool(config.get("clean_up_tokenization_spaces")) and not _is_byte_level(state)
         return SourceTokenizer(segmenter, segmenter, written, (before, after), _lead(prefix), tidy)
@@ -139,7 +139,7 @@ def _check_kinds(state: Any) -> None:
         if part["type"] == "Replace" and (part["pattern"] not in _REPLACED or len(part["content"]) > 1):
             raise ValueError("a normalizer that replaces other than spaces, line ends and quotation marks")
         if part["type"] == "Precompiled":
-            check_charsmap(base64.b64decode(part["precompiled_charsmap"]))
+            check_charsmap(base64.b64decode(part["precompiled_charsmap"] or b""))
 
 
 def _parts(state: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
@@ -190,6 +190,7 @@ def _hide(state: dict[str, Any], special: Collection[str]) -> set[str]:
     else:
         model["vocab"] = [[_hidden(token, special), score] for token, score in model["vocab"]]
     for added in state["added_tokens"]:
+        added["special"] = added["content"] in special  # the others are found in every text
         added["content"] = _hidden(added["content"], special)
     return {_hidden(token, special) for token in special}
 
@@ -220,20 +221,26 @@ def _spell_piece(token: str) -> bytes:
     return bytes.fromhex(byte.group(1)) if byte else token.replace("▁", " ").encode()
 
 
-def _around(tokenizer: Tokenizer, vocabulary: Mapping[str, int], language: object, size: int) -> Around:
-    """What stands before and after a text, with the language that the source has."""
+def _around(tokenizer: Tokenizer, language: str | None, size: int) -> Around:
+    """What stands before and after a text; of languages, that of the source as it is configured."""
     encoding = tokenizer.encode("a")
     mask: list[int] = encoding.special_tokens_mask
     first, last = mask.index(0), len(mask) - mask[::-1].index(0)
-    names = {index: token.strip() for token, index in vocabulary.items()}
-    ids = [
-        vocabulary[f" {language}"] if language and _LANGUAGE.fullmatch(names[index]) else index
-        for index in encoding.ids
-    ]
+    ids = [_in_language(tokenizer, index, language) if language else index for index in encoding.ids]
     before, after = tuple(ids[:first]), tuple(ids[last:])
     if len(before + after) > MOST_AROUND or not all(index < size for index in before + after):
         raise ValueError("what it puts around a text is too much, or not in the vocabulary")
     return before, after
+
+
+def _in_language(tokenizer: Tokenizer, index: int, language: str) -> int:
+    """Another language in the place of one, anything else as it is."""
+    if not _LANGUAGE.fullmatch((tokenizer.id_to_token(index) or "").strip()):
+        return index
+    code: int | None = tokenizer.token_to_id(f" {language}")
+    if code is None:
+        raise ValueError(f"src_lang is {few([language])}, which is none of its special tokens")
+    return code
 
 
 def _check_vocabulary(vocabulary: Any, size: int) -> None:

@@ -9,8 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from app.models.base import AttentionOptions, DecoderState, Memory
 from app.models.transformers.family import TransformersModel
@@ -23,6 +21,7 @@ from tests.models.transformers.networks import (
     VOCABULARY,
     model_of,
     network_of,
+    precise_library,
 )
 
 CAPACITY = 6
@@ -34,18 +33,9 @@ sources = st.lists(st.sampled_from(CONTENT), min_size=1, max_size=12)
 tokens = st.integers(0, VOCABULARY - 1)
 
 
-def precise_norm(self: T5LayerNorm, hidden_states: Tensor) -> Tensor:
-    return (
-        hidden_states * torch.rsqrt(hidden_states.square().mean(-1, keepdim=True) + self.variance_epsilon) * self.weight
-    )
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _precise() -> Iterator[None]:
-    """The library takes this mean in float32, whatever it is given: too coarse to compare by."""
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in (T5LayerNorm, MT5LayerNorm):
-            patch.setattr(kind, "forward", precise_norm)
+    with precise_library():
         yield
 
 
@@ -61,11 +51,11 @@ def model(network: PreTrainedModel) -> TransformersModel:
 
 @torch.no_grad()
 def expected(network: PreTrainedModel, source: list[int], prefix: list[int]) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (V) after a prefix, and every attention (layers, heads, source) of its last token."""
+    """Logits (V) after a prefix, and every attention (layers, heads, source) of its last token."""
     ids = torch.tensor([[*BEFORE, *source, *AFTER]])
     output = network(input_ids=ids, decoder_input_ids=torch.tensor([prefix]), output_attentions=True, use_cache=False)
     attention = torch.stack([layer[0, :, -1] for layer in output.cross_attentions])
-    return output.logits[0, -1].log_softmax(0), attention
+    return output.logits[0, -1], attention
 
 
 def told(attention: Tensor, options: AttentionOptions) -> Tensor:
@@ -116,11 +106,14 @@ class Company:
     def step(self, written: dict[int, int]) -> None:
         rows = list(written)
         output = self._state.step(rows, list(written.values()))
+        assert output.normalizers is not None
         for number, row in enumerate(rows):
             beam = next(beam for beam in self.beams if row in beam.prefixes)
             beam.prefixes[row].append(written[row])
-            scores, attention = expected(self._network, beam.source, beam.prefixes[row])
-            torch.testing.assert_close(output.log_probabilities[number], scores, rtol=0, atol=TOLERANCE)
+            logits, attention = expected(self._network, beam.source, beam.prefixes[row])
+            scores = output.log_probabilities[number]
+            torch.testing.assert_close(scores, logits.log_softmax(0), rtol=0, atol=TOLERANCE)
+            torch.testing.assert_close(scores + output.normalizers[number], logits, rtol=0, atol=TOLERANCE)
             if beam.attention:
                 own, rest = output.attention[number].split_with_sizes(
                     [len(beam.source), output.attention.shape[1] - len(beam.source)]
@@ -160,7 +153,7 @@ def test_a_summary_may_be_longer_than_slots_grow_at_once(network: PreTrainedMode
     company = Company(network, model)
     company.join([10, 11, 12], [2], ALL)
     company.join([40, 41], [4, 5], None)
-    longest = model.info.limits.max_summary_tokens + 2
+    longest = model.info.limits.max_summary_tokens + 1
     for position in range(longest):
         company.step({2: START + position, 4: 5 + position, 5: 6 + position})
 
