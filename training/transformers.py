@@ -1,21 +1,23 @@
 """A BART from nothing, as something that learns, and as the Hugging Face folder that everybody can load.
 
-Sizes are small: on one core a few hours bring it as far as they bring any network without a copy mechanism.
+Small enough that one core trains it: about 50 pairs a second.
 """
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Regex, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Bpe
 from torch import Tensor
 from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from app.models.lstm.tokenizer import END, PAD, SIGNS, SPECIAL_TOKENS, START
+from app.models.lstm.tokenizer import END, PAD, SPECIAL_TOKENS, START
 from training.data import Batch
 from training.export import Card, draft_of
 from training.train import TrainingConfig, choose_device, choose_precision
@@ -57,8 +59,60 @@ class Sizes:
         )
 
 
+class LibraryTokenizer:
+    """Byte-level BPE as the library reads it: texts as they are, but that words stand one space apart."""
+
+    def __init__(self, bpe: Bpe) -> None:
+        bpe.encode_special_tokens = True  # what they are named is text like any other
+        self._bpe = bpe
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        return cls(Bpe.from_file(str(path)))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int, language: str = "en") -> Self:
+        """A vocabulary for a language that writes its words apart (BCP 47). Raises ValueError for another one."""
+        if language.lower().split("-")[0] in ("zh", "ja"):
+            raise ValueError(f"language {language!r} has no space between words; use `python -m training run`")
+        bpe = Bpe(models.BPE())
+        spaces = [normalizers.Replace(Regex("\n"), " "), normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()]
+        bpe.normalizer = normalizers.Sequence(spaces)
+        bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        bpe.decoder = decoders.ByteLevel()
+        _, start, end = SPECIAL_TOKENS
+        around = [(start, START), (end, END)]
+        bpe.post_processor = processors.TemplateProcessing(f"{start} $A {end}", special_tokens=around)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        bpe.train_from_iterator(texts, trainer)
+        return cls(bpe)
+
+    def save(self, path: Path) -> None:
+        self._bpe.save(str(path), pretty=False)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._bpe.get_vocab_size()
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Of each text alone, nothing around it."""
+        return [each.ids for each in self._bpe.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def export(self, folder: Path, longest: int) -> None:
+        """The library's own files, for texts of up to so many tokens."""
+        pad, start, end = SPECIAL_TOKENS
+        PreTrainedTokenizerFast(
+            tokenizer_object=self._bpe, pad_token=pad, bos_token=start, eos_token=end, model_max_length=longest + AROUND
+        ).save_pretrained(folder)
+
+
 class BartLearner:
-    """Of a prepared run, whose vocabulary has the words apart."""
+    """Of a run that was prepared with this vocabulary."""
 
     def __init__(self, run: Path, sizes: Sizes, config: TrainingConfig, card: Card) -> None:
         self.card, self._tokenizer = card, run / "tokenizer.json"
@@ -76,7 +130,6 @@ class BartLearner:
         return loss.item(), tokens
 
     def loss(self, batch: Batch) -> tuple[float, int]:
-        """The same, of tokens."""
         loss, tokens = self._likelihood(batch)
         return loss.item(), tokens
 
@@ -85,8 +138,9 @@ class BartLearner:
         disable_progress_bar()
         with draft_of(target) as draft:
             self.model.save_pretrained(draft)
-            tokenizer(self._tokenizer, self.card.limits.max_source_tokens).save_pretrained(draft)
-            told = {"language": self.card.language, "description": self.card.description}
+            LibraryTokenizer.load(self._tokenizer).export(draft, self.card.limits.max_source_tokens)
+            limits = {"max_summary_tokens": self.card.limits.max_summary_tokens}
+            told = {"language": self.card.language, "description": self.card.description, "limits": limits}
             (draft / "precis.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             (draft / "README.md").write_text(self.card.readme, encoding="utf-8")
 
@@ -120,17 +174,4 @@ def generation(card: Card) -> GenerationConfig:
         bos_token_id=START,
         eos_token_id=END,
         decoder_start_token_id=START,
-    )
-
-
-def tokenizer(path: Path, longest: int) -> PreTrainedTokenizerFast:
-    """A vocabulary of `training.prepare` for the library, the words apart: equal ids for equal texts."""
-    bpe = Bpe.from_file(str(path))
-    signs = [normalizers.Replace(chr(old), new) for old, new in SIGNS.items()]
-    bpe.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(), *signs])
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    pad, start, end = SPECIAL_TOKENS
-    bpe.post_processor = processors.TemplateProcessing(f"{start} $A {end}", special_tokens=[(start, START), (end, END)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token=pad, bos_token=start, eos_token=end, model_max_length=longest + AROUND
     )

@@ -31,7 +31,7 @@ MOST_TOKENS = 8  # of a word that is remembered: nearly all real words have fewe
 
 _WORD = re.compile(r"\S+")
 # Typographic variants of one sign, one character for one, so that offsets are untouched.
-SIGNS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00b4": "'", "\u2010": "-", "\u2011": "-"})
+_SIGNS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "\u00b4": "'", "\u2010": "-", "\u2011": "-"})
 # Chinese keeps its quotation marks and wide punctuation; letters, digits and other signs of full width become ASCII.
 _CHINESE_SIGNS = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5E) if chr(code) not in "，！？：；（）"} | {
     ord(dot): ord("·") for dot in "•‧∙・"
@@ -57,7 +57,7 @@ def normalize(text: str, chinese: bool = False) -> str:
     words = text.split()
     if chinese:
         return " ".join(words).translate(_CHINESE_SIGNS)
-    return "".join(f" {word}" for word in words).translate(SIGNS)
+    return "".join(f" {word}" for word in words).translate(_SIGNS)
 
 
 def origins(text: str, chinese: bool = False) -> NDArray[np.int64]:
