@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,35 @@ def tune_command(
 ) -> None:
     """The peers in other batches, waits, processes and threads."""
     print(tune.measure(comparison.Plan(only, peer_precisions=[precision], seconds=seconds), output))
+
+
+@app.command(name="transformers")
+def transformers_command(
+    only: Annotated[
+        list[str], typer.Option(help="Some of precis, plain and litserve (with generate), ctranslate2, offline; all.")
+    ] = [],  # noqa: B006
+    size: Annotated[list[str], typer.Option(help="bart-base, t5-small; bart-tiny, t5-tiny for a look.")] = [],  # noqa: B006
+    precision: Annotated[list[str], typer.Option(help="Some of float32, bfloat16, int8; all.")] = [],  # noqa: B006
+    length: Annotated[int, typer.Option(min=1, help="Tokens of every summary.")] = 32,
+    clients: list[int] = [1, 8, 64],  # noqa: B006
+    beams: list[int] = [1],  # noqa: B006
+    rounds: int = 3,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 10.0,
+    output: Output = OUTPUT,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep what is measured already.")] = False,
+    tuning: Annotated[bool, typer.Option("--tune", help="The peers in other batches and threads, instead.")] = False,
+    quick: Quick = False,
+) -> None:
+    """Hugging Face encoder-decoders with random weights: ours, `generate` and CTranslate2, served and offline."""
+    from benchmarks import transformers  # with a library that only some checkpoints need
+
+    plan = transformers.Plan(
+        only or transformers.ALL, clients=clients, beams=beams, rounds=rounds, seconds=seconds, length=length
+    )
+    plan = replace(plan, sizes=size or plan.sizes, precisions=precision or plan.precisions)
+    if quick:
+        plan = replace(plan, clients=[8], rounds=1, seconds=1.0, texts=32, length=8)
+    print(transformers.tune(plan, output) if tuning else transformers.measure(plan, output, resume))
 
 
 @app.command(name="open-loop")

@@ -15,7 +15,7 @@ import httpx2
 import torch
 
 from benchmarks import load, offline
-from benchmarks.peers.model import Item, Summarizer
+from benchmarks.peers.items import Item
 from benchmarks.peers.settings import PeerSettings
 from benchmarks.report import Record, Results, plot, say, table
 from benchmarks.systems import JSON, KINDS, Server, System, running
@@ -24,6 +24,7 @@ from benchmarks.texts import mixed_texts
 OURS, OFFLINE = "precis", "offline"
 PEERS = tuple(kind for kind in KINDS if kind != OURS)
 ALL = (OURS, *PEERS, OFFLINE)
+KEYS = ("model", "system", "clients", "beams", "rows")
 WARM_UP_TEXTS = 24  # BentoML tries the first two dozen nearly one by one
 COMPARED_TEXTS = 16
 QUIET_SECONDS = 10.0
@@ -57,7 +58,7 @@ class Plan:
 
 
 def results(folder: Path) -> Results:
-    return Results(folder, "comparison", ("system", "clients", "beams", "rows"))
+    return Results(folder, "comparison", KEYS)
 
 
 def measure(plan: Plan, folder: Path, resume: bool) -> str:
@@ -68,24 +69,26 @@ def measure(plan: Plan, folder: Path, resume: bool) -> str:
     texts = mixed_texts(plan.texts)
     for number in range(plan.rounds):
         for system in plan.systems:
-            _one_system(system, plan, texts, number, kept)
+            take_turn(system, plan, texts, number, kept)
         if OFFLINE in plan.only:
             _offline(plan, texts, number, kept)
     return report(kept)
 
 
-def _one_system(system: System, plan: Plan, texts: Sequence[str], number: int, kept: Results) -> None:
-    same = {"kind": system.kind, "system": system.name, "round": number}
+def take_turn(system: System, plan: Plan, texts: Sequence[str], number: int, kept: Results) -> None:
+    """Measure one system for one round, but for what is kept already; a failure is told."""
+    same = {"kind": system.kind, "model": system.model, "system": system.name, "round": number}
     cells = [(clients, beams) for clients in plan.clients for beams in plan.beams]
     cells = [cell for cell in cells if not kept.has(**same, clients=cell[0], beams=cell[1])]
-    log = kept.folder / f"{system.name.replace(' ', '-')}.log"
+    log = kept.folder / f"{system.name} {system.model}.log".replace(" ", "-")
     try:
         while cells:
             with running(system, log=log) as server:
                 warm_up(system, server, texts)
                 _cells(system, server, plan, texts, cells, same, kept)
     except Exception as error:  # a peer that fails must not end the comparison
-        say(f"{system.name} is left out of round {number}: {type(error).__name__}: {error} (see {log})")
+        what = f"{type(error).__name__}: {error} (see {log})"
+        say(f"{system.name}, {system.model}, is left out of round {number}: {what}")
 
 
 def _cells(
@@ -104,7 +107,8 @@ def _cells(
         bodies = [system.body(text, beams) for text in texts]
         measured = load.closed_loop(server.url, bodies, clients, plan.seconds)
         kept.add({**same, "beams": beams, "clients": clients, "same": agreement[beams], **asdict(measured)})
-        say(f"{system.name}, round {same['round']}, {beams} beams, {clients} clients: {measured.rate:.1f}/s")
+        where = f"{system.model}, round {same['round']}, {beams} beams, {clients} clients"
+        say(f"{system.name}, {where}: {measured.rate:.1f}/s, {measured.errors} errors")
         if cells and not _quiet(system, server, texts[0]):
             return
 
@@ -159,13 +163,12 @@ def agreeing(system: System, server: Server, texts: Sequence[str], beams: int) -
     some = tuple(texts[:COMPARED_TEXTS])
     parameters = {"numbers_from_source": False} if system.ours else {}
     written = ask(system, server, some, beams, **parameters)
-    return sum(map(str.__eq__, written, _expected(some, beams))) / len(some)
+    return sum(map(str.__eq__, written, _expected(system.reference, some, beams))) / len(some)
 
 
 @cache
-def _expected(texts: tuple[str, ...], beams: int) -> list[str]:
-    model = Summarizer(Path(System(OURS, "float32").folder))
-    return model.summarize([Item(text, beams) for text in texts])
+def _expected(reference: PeerSettings, texts: tuple[str, ...], beams: int) -> list[str]:
+    return reference.load().summarize([Item(text, beams) for text in texts])
 
 
 def report(kept: Results) -> str:
@@ -191,20 +194,7 @@ def _how() -> str:
 def _report_beams(folder: Path, beams: int, records: Sequence[Record]) -> list[str]:
     served = [record for record in records if "clients" in record]
     limit = max((record["rate"] for record in records if record["kind"] == OFFLINE), default=None)
-    names = ("system", "clients", "summaries/s", "p50 ms", "p95 ms", "p99 ms", "errors", "same", "rounds")
-    rows = [
-        (
-            record["system"],
-            record["clients"],
-            f"{record['rate']:.1f}",
-            *(f"{record[name]:.0f}" for name in ("p50", "p95", "p99")),
-            f"{record['errors']:g}",
-            f"{record['same']:.2f}",
-            record["rounds"],
-        )
-        for record in served
-    ]
-    parts = [f"## {_search(beams)}", table(names, rows), *_ratios(served, limit)]
+    parts = [f"## {search(beams)}", served_table(served), *_ratios(served, limit)]
     offline_rows = [
         (record["system"], record["rows"], f"{record['rate']:.1f}", record["rounds"])
         for record in records
@@ -219,13 +209,32 @@ def _report_beams(folder: Path, beams: int, records: Sequence[Record]) -> list[s
             system: [(record["clients"], record["rate"]) for record in served if record["system"] == system]
             for system in systems
         }
-        plot(path, _search(beams), ("clients", "summaries a second"), lines)
-        parts.append(f"![{_search(beams)}]({path.name})")
+        plot(path, search(beams), ("clients", "summaries a second"), lines)
+        parts.append(f"![{search(beams)}]({path.name})")
     return parts
 
 
-def _search(beams: int) -> str:
+def search(beams: int) -> str:
+    """What a search is called at the beginning of a line."""
     return "Greedy" if beams == 1 else f"{beams} beams"
+
+
+def served_table(served: Sequence[Record]) -> str:
+    """A line for each system and number of clients."""
+    names = ("system", "clients", "summaries/s", "p50 ms", "p95 ms", "p99 ms", "errors", "same", "rounds")
+    rows = [
+        (
+            record["system"],
+            record["clients"],
+            f"{record['rate']:.1f}",
+            *(f"{record[name]:.0f}" for name in ("p50", "p95", "p99")),
+            f"{record['errors']:g}",
+            f"{record['same']:.2f}",
+            record["rounds"],
+        )
+        for record in served
+    ]
+    return table(names, rows)
 
 
 def _ratios(served: Sequence[Record], limit: float | None) -> list[str]:

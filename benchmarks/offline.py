@@ -7,11 +7,12 @@ Two ways, both on as many lanes as the service has: `static` batches of like len
 import multiprocessing
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -28,35 +29,52 @@ from app.models.base import Seq2SeqModel
 from app.models.registry import load
 from app.numerals import Numerals
 
+P, R = ParamSpec("P"), TypeVar("R")
+
 ROWS = {False: (32, 64, 128), True: (128, 256, 512)}  # that are tried, without and with a GPU
 TIMEOUT = 3600.0
 WARM_UP_TEXTS = 64
 
 
 def measure(
-    precision: str, texts: Sequence[str], beams: int, rows: int, store: str = "model_store"
+    precision: str,
+    texts: Sequence[str],
+    beams: int,
+    rows: int,
+    store: str = "model_store",
+    name: str = "news-en",
+    length: int = 0,
 ) -> dict[str, float]:
-    """Summaries a second, each way, in a process of its own."""
+    """Summaries a second, each way, in a process of its own. length: of each in tokens; 0 is the checkpoint's own."""
+    return alone(_measure, precision, texts, beams, rows, store, name, length)
+
+
+def alone(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The result of a function that is called in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure, precision, texts, beams, rows, store).result()
+        return pool.submit(work, *args, **kwargs).result()
 
 
-def _measure(precision: str, texts: Sequence[str], beams: int, rows: int, store: str) -> dict[str, float]:
-    model = load(Path(store), "news-en", precision=precision)
+def _measure(
+    precision: str, texts: Sequence[str], beams: int, rows: int, store: str, name: str, length: int
+) -> dict[str, float]:
+    model = load(Path(store), name, precision=precision)
     threads = threads_for(model.info, rows)
     rates = {}
     for way, run in (("static", static), ("continuous", continuous)):
-        run(model, tickets(model, texts[:WARM_UP_TEXTS], beams, rows), rows, threads)
-        waiting = tickets(model, texts, beams, rows)
+        run(model, tickets(model, texts[:WARM_UP_TEXTS], beams, rows, length), rows, threads)
+        waiting = tickets(model, texts, beams, rows, length)
         started = time.perf_counter()
         run(model, waiting, rows, threads)
         rates[way] = len(texts) / (time.perf_counter() - started)
     return rates
 
 
-def tickets(model: Seq2SeqModel, texts: Sequence[str], beams: int, rows: int) -> list[Ticket]:
+def tickets(model: Seq2SeqModel, texts: Sequence[str], beams: int, rows: int, length: int = 0) -> list[Ticket]:
     """Tokenized, the shortest first."""
     options = replace(model.info.defaults, num_beams=beams)
+    if length:
+        options = replace(options, min_length=length, max_length=length)
     plans = [plan(model, SummaryRequest(text, options, timeout=TIMEOUT), rows) for text in texts]
     return [Ticket(one, time.monotonic()) for one in sorted(plans, key=lambda one: one.parts[0].stop)]
 

@@ -145,7 +145,7 @@ def _libraries() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     found = []
-    for name in ("torch", "fastapi", "uvicorn", "litserve", "ray", "bentoml"):
+    for name in ("torch", "transformers", "fastapi", "uvicorn", "litserve", "ray", "bentoml", "ctranslate2"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

@@ -29,6 +29,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 OFFLINE = {
     "BENTOML_DO_NOT_TRACK": "true",
+    "HF_HUB_OFFLINE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "DO_NOT_TRACK": "1",
 }
@@ -44,7 +45,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One of `KINDS` in one precision."""
+    """One of `KINDS` in one precision. Of ours, `tuning` only says how long summaries are to be, if at all."""
 
     kind: str
     precision: str
@@ -54,7 +55,8 @@ class System:
 
     @property
     def name(self) -> str:
-        return f"{self.kind} {self.precision}"
+        runtime = "" if self.ours or self.tuning.runtime == "network" else f" {self.tuning.runtime}"
+        return f"{self.kind}{runtime} {self.precision}"
 
     @property
     def folder(self) -> str:
@@ -67,12 +69,24 @@ class System:
     def body(self, text: str, beams: int, **parameters: Any) -> bytes:
         """A request for one summary; `parameters` are only understood by ours."""
         if self.ours:
-            content: Any = {"text": text, "parameters": {"num_beams": beams, **parameters}, "timeout_ms": 600_000}
+            asked = {"num_beams": beams, **self._lengths, **parameters}
+            content: Any = {"text": text, "parameters": asked, "timeout_ms": 600_000}
         elif self.kind == "bentoml":
             content = {"items": [{"text": text, "beams": beams}]}
         else:
             content = {"text": text, "beams": beams}
         return json.dumps(content).encode()
+
+    @property
+    def _lengths(self) -> dict[str, int]:
+        length = self.tuning.length
+        return {"min_length": length, "max_length": length} if length else {}
+
+    @property
+    def reference(self) -> PeerSettings:
+        """How to load what says which summaries are the right ones: the peers' model in float32."""
+        runtime = "network" if self.tuning.runtime == "network" else "generate"
+        return replace(self.tuning, runtime=runtime, precision="float32", folder=self.folder)
 
     def summary(self, answer: Any) -> str:
         """The summary in a parsed answer."""

@@ -31,8 +31,9 @@ def tunings() -> Iterator[PeerSettings]:
 
 def measure(plan: Plan, folder: Path) -> str:
     """Summaries a second of every peer that makes batches, in every tuning."""
-    kept = Results(folder, "tune", ("system", "batch", "wait_ms", "workers", "threads"))
-    kept.forget(lambda record: record["kind"] in plan.only)
+    kept = Results(folder, "tune", ("model", "system", "batch", "wait_ms", "workers", "threads"))
+    names = {(system.model, system.name) for system in plan.systems}
+    kept.forget(lambda record: (record["model"], record["system"]) in names)
     texts = mixed_texts(plan.texts)
     for tuning in tunings():
         for system in replace(plan, tuning=tuning).systems:
@@ -40,9 +41,9 @@ def measure(plan: Plan, folder: Path) -> str:
                 _one(system, plan.seconds, texts, kept)
             except Exception as error:  # as in the comparison
                 say(f"{system.name} is left out: {type(error).__name__}: {error}")
-    names = ("system", "batch", "wait_ms", "workers", "threads", "rate", "p50")
-    rows = [[_cell(record[name]) for name in names] for record in kept.medians()]
-    return kept.write([f"Greedy, {CLIENTS} clients. BentoML chooses its wait itself.", table(names, rows)])
+    columns = ("model", "system", "batch", "wait_ms", "workers", "threads", "rate", "p50")
+    rows = [[_cell(record[name]) for name in columns] for record in kept.medians()]
+    return kept.write([f"Greedy, {CLIENTS} clients. BentoML chooses its wait itself.", table(columns, rows)])
 
 
 def _one(system: System, seconds: float, texts: Sequence[str], kept: Results) -> None:
@@ -50,8 +51,8 @@ def _one(system: System, seconds: float, texts: Sequence[str], kept: Results) ->
         warm_up(system, server, texts)
         measured = load.closed_loop(server.url, [system.body(text, 1) for text in texts], CLIENTS, seconds)
     tuning = {name: getattr(system.tuning, name) for name in ("batch", "wait_ms", "workers", "threads")}
-    kept.add({"kind": system.kind, "system": system.name, **tuning, **asdict(measured)})
-    say(f"{system.name}, {tuning}: {measured.rate:.1f}/s")
+    kept.add({"kind": system.kind, "model": system.model, "system": system.name, **tuning, **asdict(measured)})
+    say(f"{system.name}, {system.model}, {tuning}: {measured.rate:.1f}/s")
 
 
 def _cell(value: object) -> object:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import typer
 
 from app.errors import PrecisError
@@ -18,8 +19,9 @@ from training.data import pack, read
 from training.evaluation import report
 from training.evaluation.run import Plan, evaluate
 from training.export import Card, describe, frequent_tokens, refit
+from training.lstm import Aims, LSTMLearner
 from training.picture import attend, draw
-from training.prepare import prepare, read_all
+from training.prepare import Prepared, prepare, read_all
 from training.relevance import make_ready, tell, train, with_relevance
 from training.train import Trainer, TrainingConfig
 from training.tune import Log, grid_of, tune
@@ -47,14 +49,28 @@ def _whole_vectors(size: int) -> int:
 Size = Annotated[int, typer.Option(min=32, callback=_whole_vectors, help="A multiple of 32, as are the others.")]
 
 
+Valid = Annotated[list[str], typer.Option(help="Validation rows; without it 5 % of the data are held out.")]
+Runs = Annotated[Path, typer.Option(help="Where runs keep what they need to be resumed.")]
+VocabularySize = Annotated[int, typer.Option(min=300, max=65_000)]
+MaxSource = Annotated[int, typer.Option(min=1, help="Source tokens that the model reads.")]
+MaxSummary = Annotated[int, typer.Option(min=1, help="Tokens of the longest summary.")]
+Decay = Annotated[float, typer.Option(help="Last part of the steps, in which the learning rate falls to 0.")]
+SaveSeconds = Annotated[float, typer.Option(help="Time between saves of the run's state.")]
+Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16: type of matrix products.")]
+NumBeams = Annotated[int, typer.Option(min=1, max=MAX_BEAMS, help="Default of the checkpoint, as are the next three.")]
+MaxLength = Annotated[int, typer.Option(min=1)]
+LengthPenalty = Annotated[float, typer.Option(min=-10.0, max=10.0)]
+NoRepeatNgramSize = Annotated[int, typer.Option(min=0)]
+
+
 @app.command()
 def run(
     data: Data,
     name: Name,
-    valid: Annotated[list[str], typer.Option(help="Validation rows; without it 5 % of the data are held out.")] = [],  # noqa: B006
+    valid: Valid = [],  # noqa: B006
     store: Store = Path("model_store"),
-    runs: Annotated[Path, typer.Option(help="Where runs keep what they need to be resumed.")] = Path("runs"),
-    vocabulary: Annotated[int, typer.Option(min=300, max=65_000)] = 16_000,
+    runs: Runs = Path("runs"),
+    vocabulary: VocabularySize = 16_000,
     embedding: Size = 256,
     encoder: Annotated[
         int, typer.Option(min=32, callback=_whole_vectors, help="Size of each direction of the encoder.")
@@ -63,13 +79,13 @@ def run(
     decoder: Size = 512,
     key: Size = 256,
     dropout: float = 0.1,
-    max_source: Annotated[int, typer.Option(min=1, help="Source tokens that the model reads.")] = 400,
-    max_summary: Annotated[int, typer.Option(min=1, help="Tokens of the longest summary.")] = 64,
+    max_source: MaxSource = 400,
+    max_summary: MaxSummary = 64,
     epochs: float = 1.0,
     batch_pairs: int = 64,
     learning_rate: float = 1.5e-3,
     warmup_steps: int = 300,
-    decay: Annotated[float, typer.Option(help="Last part of the steps, in which the learning rate falls to 0.")] = 1.0,
+    decay: Decay = 1.0,
     attention_weight: Annotated[
         float, typer.Option(help="Draw attention to the source's own words: weight of that loss.")
     ] = 0.0,
@@ -85,18 +101,16 @@ def run(
         Path | None, typer.Option(help="A checkpoint to go on from: its weights, vocabulary and sizes.")
     ] = None,
     validate_every: int = 1000,
-    save_seconds: Annotated[float, typer.Option(help="Time between saves of the run's state.")] = 120.0,
+    save_seconds: SaveSeconds = 120.0,
     seed: int = 1,
     device: str = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16: type of matrix products.")] = "auto",
+    precision: Precision = "auto",
     language: Annotated[str, typer.Option(help="Of the texts (BCP 47); Chinese is cut into characters.")] = "en",
     description: str = "",
-    num_beams: Annotated[
-        int, typer.Option(min=1, max=MAX_BEAMS, help="Default of the checkpoint, as are the next three.")
-    ] = 4,
-    max_length: Annotated[int, typer.Option(min=1)] = 32,
-    length_penalty: Annotated[float, typer.Option(min=-10.0, max=10.0)] = 1.0,
-    no_repeat_ngram_size: Annotated[int, typer.Option(min=0)] = 3,
+    num_beams: NumBeams = 4,
+    max_length: MaxLength = 32,
+    length_penalty: LengthPenalty = 1.0,
+    no_repeat_ngram_size: NoRepeatNgramSize = 3,
 ) -> None:
     """Prepare, train (or go on) and publish: the best checkpoint by validation loss is always in the store."""
     folder = runs / name
@@ -123,10 +137,6 @@ def run(
         learning_rate=learning_rate,
         warmup_steps=warmup_steps,
         decay_share=decay,
-        attention_weight=attention_weight,
-        risk_share=risk,
-        samples=samples,
-        risk_beams=risk_beams,
         longer_share=longer,
         max_source=max_source,
         validate_every=validate_every,
@@ -135,17 +145,110 @@ def run(
         device=device,
         precision=precision,
     )
-    described = description or f"Trained on {', '.join(Path(spec).name for spec in data)}."
-    card = Card(
-        language,
-        described,
-        Limits(max_source, max_summary, MAX_BEAMS),
-        DecodingOptions(num_beams, min(max_length, max_summary), 0, length_penalty, no_repeat_ngram_size),
-        f"# {name}\n\n{described}\n\n{counts.training} pairs, {epochs} epochs, seed {seed}.\n",
-    )
+    limits = Limits(max_source, max_summary, MAX_BEAMS)
+    options = DecodingOptions(num_beams, min(max_length, max_summary), 0, length_penalty, no_repeat_ngram_size)
+    card = _card(name, description or _trained_on(data), language, limits, options, counts, config)
     weights = start_from and start_from / "model.safetensors"
-    best = Trainer(folder, config, store / name, card, weights).fit()
-    print(f"best validation loss {best:.4f}; the checkpoint is {store / name}, its curve {folder / 'curve.png'}")
+    aims = Aims(attention_weight, risk, samples, risk_beams)
+    _fit(Trainer(folder, config, LSTMLearner(folder, network, config, aims, card, weights), store / name))
+
+
+@app.command(name="transformers")
+def transformers_command(
+    data: Data,
+    name: Name,
+    valid: Valid = [],  # noqa: B006
+    store: Store = Path("model_store"),
+    runs: Runs = Path("runs"),
+    vocabulary: VocabularySize = 16_000,
+    model_size: Size = 256,
+    layers: Annotated[int, typer.Option(min=1, help="Of the encoder, and of the decoder.")] = 3,
+    heads: Annotated[int, typer.Option(min=1)] = 4,
+    feed_forward: Size = 1024,
+    dropout: float = 0.1,
+    max_source: MaxSource = 400,
+    max_summary: MaxSummary = 64,
+    epochs: float = 1.0,
+    batch_pairs: int = 64,
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 1000,
+    decay: Decay = 1.0,
+    validate_every: int = 1000,
+    save_seconds: SaveSeconds = 120.0,
+    threads: Annotated[int, typer.Option(min=0, help="Of the kernels; 0 is torch's own choice.")] = 0,
+    seed: int = 1,
+    device: str = "auto",
+    precision: Precision = "auto",
+    language: Annotated[str, typer.Option(help="Of the texts (BCP 47); one that writes its words apart.")] = "en",
+    description: str = "",
+    num_beams: NumBeams = 4,
+    max_length: MaxLength = 32,
+    length_penalty: LengthPenalty = 1.0,
+    no_repeat_ngram_size: NoRepeatNgramSize = 3,
+) -> None:
+    """The same for a small BART from nothing, published as a Hugging Face folder (extra `transformers`)."""
+    try:
+        from training.transformers import AROUND, BartLearner, LibraryTokenizer, Sizes
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}; install precis[transformers]") from error
+    if threads:
+        torch.set_num_threads(threads)
+    folder = runs / name
+    counts = prepare(
+        folder,
+        data,
+        valid,
+        vocabulary_size=vocabulary,
+        max_source=max_source,
+        max_summary=max_summary,
+        seed=seed,
+        language=language,
+        kind=LibraryTokenizer,
+    )
+    print(f"{counts.training} pairs to train on, {counts.validation} to validate, {counts.vocabulary} tokens")
+    positions = max(max_source, max_summary) + AROUND
+    sizes = Sizes(counts.vocabulary, positions, model_size, layers, heads, feed_forward, dropout)
+    config = TrainingConfig(
+        sizes,
+        epochs=epochs,
+        batch_pairs=batch_pairs,
+        batch_tokens=TOKENS_A_PAIR * batch_pairs,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        clip_norm=1.0,
+        decay_share=decay,
+        validate_every=validate_every,
+        save_seconds=save_seconds,
+        seed=seed,
+        device=device,
+        precision=precision,
+    )
+    limits = Limits(max_source, max_summary, MAX_BEAMS)
+    options = DecodingOptions(num_beams, min(max_length, max_summary), 0, length_penalty, no_repeat_ngram_size)
+    card = _card(name, description or _trained_on(data), language, limits, options, counts, config)
+    _fit(Trainer(folder, config, BartLearner(folder, sizes, config, card), store / name))
+
+
+def _trained_on(data: list[str]) -> str:
+    return f"Trained on {', '.join(Path(spec).name for spec in data)}."
+
+
+def _card(
+    name: str,
+    description: str,
+    language: str,
+    limits: Limits,
+    options: DecodingOptions,
+    counts: Prepared,
+    config: TrainingConfig,
+) -> Card:
+    readme = f"# {name}\n\n{description}\n\n{counts.training} pairs, {config.epochs} epochs, seed {config.seed}.\n"
+    return Card(language, description, limits, options, readme)
+
+
+def _fit(trainer: Trainer) -> None:
+    best = trainer.fit()
+    print(f"best validation loss {best:.4f}; the checkpoint is {trainer.target}, its curve {trainer.run / 'curve.png'}")
 
 
 @app.command(name="relevance")

@@ -4,9 +4,10 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
+from app.models.lstm.tokenizer import END, PAD, START
 
 _ROWS = re.compile(r"(?P<path>.+):(?:(?P<start>\d+)-)?(?P<end>\d+)")
 
@@ -70,6 +71,23 @@ def read(spec: str) -> Iterator[Pair]:
             yield pair
 
 
+class Vocabulary(Protocol):
+    """What cuts texts into tokens, PAD, START and END among them: the native family's tokenizer, or another one."""
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int, language: str = "en") -> Self: ...
+
+    @classmethod
+    def load(cls, path: Path) -> Self: ...
+
+    def save(self, path: Path) -> None: ...
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """Token ids of many pairs, end to end: `ids[starts[i]:starts[i + 1]]` is row i. 16 bits an id."""
@@ -109,7 +127,7 @@ class Packed:
             return cls(**{name: arrays[name] for name in cls.__slots__})
 
 
-def pack(pairs: Iterator[Pair], tokenizer: Tokenizer, max_source: int, max_summary: int) -> Packed:
+def pack(pairs: Iterator[Pair], tokenizer: Vocabulary, max_source: int, max_summary: int) -> Packed:
     """Tokenize; sources are cut at `max_source`, pairs with an empty side or a longer summary are left out."""
     sources: list[NDArray[np.uint16]] = []
     summaries: list[NDArray[np.uint16]] = []

@@ -52,7 +52,7 @@ def frequent_tokens(
 
 def export(model: Seq2Seq, tokenizer: Path, target: Path, card: Card, frequent: Sequence[int]) -> None:
     """Write `target` whole or not at all; weights in half precision."""
-    with _draft_of(target) as draft:
+    with draft_of(target) as draft:
         _write_frequent(draft, frequent)
         _write_weights(draft, model)
         shutil.copyfile(tokenizer, draft / "tokenizer.json")
@@ -74,7 +74,7 @@ def refit(model: Seq2Seq, source: Path, target: Path) -> None:
     """
     verify(source)
     config = read_json(source / "config.json") | {"network": dataclasses.asdict(model.config)}
-    with _draft_of(target) as draft:
+    with draft_of(target) as draft:
         _write_weights(draft, model)
         _copy_words(source, draft)
         _write(draft, config, (source / "README.md").read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def describe(
     config = read_json(source / "config.json")
     config["description"] = config["description"] if description is None else description
     config["decoding"] |= {name: value for name, value in decoding.items() if value is not None}
-    with _draft_of(target) as draft:
+    with draft_of(target) as draft:
         weights = load_file(source / "model.safetensors")
         weights[QUERY] = (weights[QUERY].float() * sharpen).to(weights[QUERY].dtype)
         save_file(weights, draft / "model.safetensors")
@@ -106,6 +106,22 @@ def describe(
         if frequent is not None:
             _write_frequent(draft, frequent)
         _write(draft, config, (source / "README.md").read_text(encoding="utf-8") if readme is None else readme)
+
+
+@contextmanager
+def draft_of(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that takes its place in the end, or vanishes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    draft.chmod(0o755)
+    try:
+        yield draft
+        for path in draft.iterdir():  # readable by whatever user the service runs as
+            path.chmod(0o644)
+        publish(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def _write_weights(draft: Path, model: Seq2Seq) -> None:
@@ -127,19 +143,3 @@ def _write(draft: Path, config: dict[str, Any], readme: str) -> None:
 
 def _write_frequent(draft: Path, frequent: Sequence[int]) -> None:
     (draft / FREQUENT_FILE).write_text(json.dumps(list(frequent), separators=(",", ":")) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _draft_of(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that takes its place in the end, or vanishes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    draft.chmod(0o755)
-    try:
-        yield draft
-        for path in draft.iterdir():  # readable by whatever user the service runs as
-            path.chmod(0o644)
-        publish(draft, target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise

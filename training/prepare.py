@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from app.models.lstm.tokenizer import Tokenizer
-from training.data import Packed, Pair, file_of, pack, read
+from training.data import Packed, Pair, Vocabulary, file_of, pack, read
 
 HELD_OUT = 0.05
 MOST_HELD_OUT = 2_000
@@ -39,11 +39,12 @@ def prepare(
     seed: int = 1,
     language: str = "en",
     tokenizer: Path | None = None,
+    kind: type[Vocabulary] = Tokenizer,
 ) -> Prepared:
     """Write `tokenizer.json`, `train.npz` and `valid.npz` into `run`, or find them there from before.
 
     Without validation data some of the training pairs are held out. With a `tokenizer` none is trained; else `language`
-    (a BCP 47 tag) says how words are cut.
+    (a BCP 47 tag) says how words are cut. `kind` is what trains and reads it.
 
     Raises ValueError when the folder was prepared from other data or settings.
     """
@@ -53,21 +54,26 @@ def prepare(
     record = run / "prepared.json"
     if not record.exists():
         if tokenizer is None:
-            Tokenizer.train(_sides(read_all(train)), vocabulary_size, language).save(run / "tokenizer.json")
+            kind.train(_sides(read_all(train)), vocabulary_size, language).save(run / "tokenizer.json")
         else:
             shutil.copyfile(tokenizer, run / "tokenizer.json")
-        _prepare(run, train, valid, max_source, max_summary, seed)
+        _prepare(run, kind.load(run / "tokenizer.json"), train, valid, max_source, max_summary, seed)
         record.write_text(identity, encoding="utf-8")
     elif record.read_text(encoding="utf-8") != identity:
         raise ValueError(f"{run} was prepared from other data or settings; remove it or choose another name")
     training, validation = (Packed.load(run / f"{name}.npz") for name in ("train", "valid"))
-    return Prepared(len(training), len(validation), Tokenizer.load(run / "tokenizer.json").vocabulary_size)
+    return Prepared(len(training), len(validation), kind.load(run / "tokenizer.json").vocabulary_size)
 
 
 def _prepare(
-    run: Path, train: Sequence[str], valid: Sequence[str], max_source: int, max_summary: int, seed: int
+    run: Path,
+    tokenizer: Vocabulary,
+    train: Sequence[str],
+    valid: Sequence[str],
+    max_source: int,
+    max_summary: int,
+    seed: int,
 ) -> None:
-    tokenizer = Tokenizer.load(run / "tokenizer.json")
     training = pack(map(without_series, read_all(train)), tokenizer, max_source, max_summary)
     if valid:
         validation = pack(map(without_series, read_all(valid)), tokenizer, max_source, max_summary)

@@ -6,24 +6,20 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors.torch import load_file
 from torch import nn
 
-from app.models.lstm.network import NetworkConfig, Seq2Seq
-from app.models.lstm.tokenizer import Tokenizer
 from training.curves import draw
 from training.data import Batch, Packed, collate, lengthen, plan_epoch
-from training.export import Card, export, frequent_tokens
-from training.objective import Objective
-from training.risk import Reward
-from training.workers import Workers
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PROGRESS = ("step", "pairs", "seconds", "best", "loss_sum", "token_sum")
 FIXED = ("network", "batch_pairs", "batch_tokens", "seed")  # a run cannot go on with others: they decide its batches
@@ -32,17 +28,14 @@ MATRIX_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """Everything that decides what is learned, besides the data. Steps are optimizer updates.
+    """What decides how anything is learned, besides the data and what is to learn. Steps are optimizer updates.
 
+    network: its sizes.
     decay_share: the last part of the steps, in which the learning rate falls to zero; before, it is constant.
-    attention_weight: how much attention is drawn to the target's own words in the source (`Objective`).
-    risk_share, samples: part of the loss that is the measure itself; summaries drawn for each source to estimate it.
-    risk_beams: width of the beam whose hypotheses are ranked by the measure instead; 0 draws samples.
     longer_share: part of the sources that get unrelated text appended, up to `max_source` tokens.
-    workers: threads that share a batch, each on one core; 0 is one for each core of a CPU, and one for a GPU.
     """
 
-    network: NetworkConfig
+    network: "DataclassInstance"
     epochs: float = 1.0
     batch_pairs: int = 96
     batch_tokens: int = 8192
@@ -51,13 +44,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip_norm: float = 2.0
     decay_share: float = 1.0
-    attention_weight: float = 0.0
-    risk_share: float = 0.0
-    samples: int = 0
-    risk_beams: int = 0
     longer_share: float = 0.0
     max_source: int = 400
-    workers: int = 0
     seed: int = 1
     precision: str = "auto"
     device: str = "auto"
@@ -108,48 +96,41 @@ def learning_rate(config: TrainingConfig, step: int, total: int) -> float:
     return config.learning_rate * min(1.0, max(0.0, (total - step) / max(1.0, decay)))
 
 
-@torch.no_grad()
-def validate(model: Seq2Seq, batches: Iterable[Batch], objective: Objective) -> float:
-    """Loss per token; where the measure itself is trained on, 1 less the mean reward of greedy summaries."""
-    model.eval()
-    total, count = 0.0, 0
-    for batch in batches:
-        if objective.reward is None:
-            loss, size = objective.likelihood(model, batch)
-        else:
-            loss, size = objective.regret(model, batch), len(batch.lengths)
-        total, count = total + loss.item(), count + size
-    model.train()
-    return total / count
+class Learner(Protocol):
+    """A network on its device, in training mode: how it learns from a batch, and how it is published."""
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def gradients(self, batch: Batch, seed: int) -> tuple[float, int]:
+        """Set each weight's gradient of the mean loss per token; the summed loss and number of tokens.
+
+        Whatever is random depends on the seed alone: a resumed run needs no generator state.
+        """
+        ...
+
+    def loss(self, batch: Batch) -> tuple[float, int]:
+        """What validation makes small, summed, and what it is divided by; the model is in evaluation mode."""
+        ...
+
+    def publish(self, target: Path) -> None:
+        """Write the checkpoint whole or not at all."""
+        ...
 
 
 class Trainer:
     """One run in one folder: `state.pt` (to go on from), `curve.csv`, `curve.png`, and the checkpoint it publishes."""
 
-    def __init__(
-        self, run: Path, config: TrainingConfig, target: Path, card: Card, weights: Path | None = None
-    ) -> None:
-        self.run, self.config, self.target, self.card = run, config, target, card
+    def __init__(self, run: Path, config: TrainingConfig, learner: Learner, target: Path) -> None:
+        self.run, self.config, self.learner, self.target = run, config, learner, target
         self.training, self.validation = Packed.load(run / "train.npz"), Packed.load(run / "valid.npz")
-        self.frequent = frequent_tokens([self.training.summary_ids], config.network.vocabulary_size)
         if config.longer_share:
             self.training = lengthen(self.training, config.longer_share, config.max_source, config.seed)
-        self.device = choose_device(config.device)
-        self.dtype = choose_precision(config.precision, self.device)
-        torch.manual_seed(config.seed)
-        self.model = Seq2Seq(config.network)
-        if weights is not None:
-            self.model.load_state_dict(load_file(weights))
-        self.model.to(self.device)
-        self.workers = Workers(
-            self.model, config.workers or (torch.get_num_threads() if self.device.type == "cpu" else 1)
-        )
-        reward = Reward(Tokenizer.load(run / "tokenizer.json"), card.language) if config.risk_share else None
-        self.objective = Objective(
-            self.dtype, config.attention_weight, config.risk_share, config.samples, config.risk_beams, reward=reward
-        )
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            learner.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.step, self.pairs, self.seconds, self.best = 0, 0, 0.0, math.inf
         self.loss_sum, self.token_sum = 0.0, 0  # since the curve's last record
@@ -177,7 +158,7 @@ class Trainer:
         with _progress() as progress:
             task = progress.add_task("training", total=self.total, completed=self.step, loss=math.nan, rate=0.0)
             for batch in self._batches():
-                loss, tokens = self._update(batch.to(self.device))
+                loss, tokens = self._update(batch.to(self.learner.device))
                 self.loss_sum, self.token_sum = self.loss_sum + loss, self.token_sum + tokens
                 self.step, self.pairs = self.step + 1, self.pairs + len(batch.lengths)
                 now = time.monotonic()
@@ -199,10 +180,8 @@ class Trainer:
     def _update(self, batch: Batch) -> tuple[float, int]:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step, self.total)
-        # Dropout depends on seed and step alone: a resumed run needs no generator state.
-        seed = self.config.seed * 1_000_003 + self.step
-        loss, tokens = self.workers.gradients(batch, self.objective, seed)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        loss, tokens = self.learner.gradients(batch, seed=self.config.seed * 1_000_003 + self.step)
+        nn.utils.clip_grad_norm_(self.learner.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return loss, tokens
 
@@ -219,20 +198,28 @@ class Trainer:
 
     def _validate(self) -> None:
         """The best checkpoint by validation loss goes to the model store."""
-        plan = plan_epoch(self.validation, 0, 0, self.config.batch_pairs, self.config.batch_tokens)
-        batches = (collate(self.validation, rows).to(self.device) for rows in plan)
-        loss = validate(self.model, batches, self.objective)
+        loss = self._validation_loss()
         if not self.curve or self.curve[-1].step != self.step:
             self._record(self.loss_sum / self.token_sum)
         self.curve[-1].validation_loss = loss
         print(f"step {self.step}: validation loss {loss:.4f}", flush=True)
         if loss < self.best:
             self.best = loss
-            export(self.model, self.run / "tokenizer.json", self.target, self.card, self.frequent)
+            self.learner.publish(self.target)
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        self.learner.model.eval()
+        total, count = 0.0, 0
+        for rows in plan_epoch(self.validation, 0, 0, self.config.batch_pairs, self.config.batch_tokens):
+            loss, size = self.learner.loss(collate(self.validation, rows).to(self.learner.device))
+            total, count = total + loss, count + size
+        self.learner.model.train()
+        return total / count
 
     def _save(self) -> None:
         state = {
-            "model": self.model.state_dict(),
+            "model": self.learner.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": {name: getattr(self, name) for name in PROGRESS},
             "curve": [dataclasses.asdict(record) for record in self.curve],
@@ -246,12 +233,12 @@ class Trainer:
         draw(self.curve, self.run / "curve.png")
 
     def _restore(self) -> None:
-        state = torch.load(self.run / "state.pt", map_location=self.device, weights_only=True)
+        state = torch.load(self.run / "state.pt", map_location=self.learner.device, weights_only=True)
         before, now = json.loads(state["config"]), dataclasses.asdict(self.config)
         if changed := [name for name in FIXED if before[name] != now[name]]:
             told = ", ".join(f"{name} {before[name]}" for name in changed)
             raise ValueError(f"{self.run} holds a run with {told}; go on with the same, or use another folder")
-        self.model.load_state_dict(state["model"])
+        self.learner.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in PROGRESS:
             setattr(self, name, state["progress"].get(name, 0))

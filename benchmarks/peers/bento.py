@@ -6,7 +6,7 @@ How long a batch waits is BentoML's own choice, from what it measures; `max_late
 import bentoml
 from pydantic import BaseModel
 
-from benchmarks.peers.model import Item
+from benchmarks.peers.items import Item
 from benchmarks.peers.settings import PeerSettings
 
 SETTINGS = PeerSettings.read()

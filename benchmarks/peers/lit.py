@@ -5,7 +5,7 @@ from typing import Any
 
 import litserve
 
-from benchmarks.peers.model import Item
+from benchmarks.peers.items import Item
 from benchmarks.peers.settings import PeerSettings
 
 

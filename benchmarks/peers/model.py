@@ -6,10 +6,8 @@ checkpoint; only `numbers_from_source`, which no other library has either, is le
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file
@@ -18,13 +16,7 @@ from torch import Tensor
 from app.models.base import DecodingOptions
 from app.models.lstm.network import Memory, NetworkConfig, Seq2Seq, State
 from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
-
-
-class Item(NamedTuple):
-    """One text of a batch and how many beams it is to be searched with."""
-
-    text: str
-    beams: int
+from benchmarks.peers.items import Item, by_beams
 
 
 class Summarizer:
@@ -43,15 +35,10 @@ class Summarizer:
 
     def summarize(self, items: Sequence[Item]) -> list[str]:
         """One summary for each item, in order; those with as many beams are decoded together."""
-        groups: dict[int, list[int]] = defaultdict(list)
-        for number, item in enumerate(items):
-            groups[item.beams].append(number)
-        summaries = [""] * len(items)
-        for beams, numbers in groups.items():
-            sources = self._tokenizer.ids([items[number].text for number in numbers])
-            for number, ids in zip(numbers, self._generate(sources, beams), strict=True):
-                summaries[number] = self._tokenizer.decode(ids).text
-        return summaries
+        return by_beams(items, self._summarize)
+
+    def _summarize(self, texts: Sequence[str], beams: int) -> list[str]:
+        return [self._tokenizer.decode(ids).text for ids in self._generate(self._tokenizer.ids(texts), beams)]
 
     @torch.inference_mode()
     def _generate(self, sources: Sequence[Sequence[int]], beams: int) -> list[list[int]]:

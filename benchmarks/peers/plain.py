@@ -6,7 +6,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from benchmarks.peers.model import Item
+from benchmarks.peers.items import Item
 from benchmarks.peers.settings import PeerSettings
 
 

@@ -11,7 +11,7 @@ import torch
 from ray import serve
 from starlette.requests import Request
 
-from benchmarks.peers.model import Item
+from benchmarks.peers.items import Item
 from benchmarks.peers.settings import PeerSettings
 
 SETTINGS = PeerSettings.read()

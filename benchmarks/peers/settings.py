@@ -1,23 +1,29 @@
 """How a peer is run, in environment variables: every server starts its workers in a way of its own."""
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
 
-from benchmarks.peers.model import Summarizer
+from benchmarks.peers.items import PeerModel
 
 PREFIX = "PEER_"
 
 
 @dataclass(frozen=True, slots=True)
 class PeerSettings:
-    """`workers` processes hold a model each, whose kernels use `threads` cores. `wait_ms`: for a batch to fill."""
+    """`workers` processes hold a model each, whose kernels use `threads` cores. `wait_ms`: for a batch to fill.
+
+    runtime: what runs the model, one of `RUNTIMES`. length: tokens of every summary; 0 leaves that to the checkpoint.
+    """
 
     folder: str = "model_store/news-en"
     precision: str = "float32"
+    runtime: str = "network"
+    length: int = 0
     batch: int = 32
     wait_ms: int = 10
     workers: int = 1
@@ -34,7 +40,32 @@ class PeerSettings:
         given = {name: os.environ.get(f"{PREFIX}{name.upper()}", value) for name, value in known.items()}
         return cls(**{name: type(known[name])(value) for name, value in given.items()})
 
-    def load(self) -> Summarizer:
-        """The model of this process."""
+    def load(self) -> PeerModel:
+        """The model of this process. The libraries are imported here, for not every peer has all of them."""
         torch.set_num_threads(self.threads)
-        return Summarizer(Path(self.folder), self.precision)
+        return RUNTIMES[self.runtime](self)
+
+
+def _network(settings: PeerSettings) -> PeerModel:
+    from benchmarks.peers.model import Summarizer
+
+    return Summarizer(Path(settings.folder), settings.precision)
+
+
+def _generate(settings: PeerSettings) -> PeerModel:
+    from benchmarks.peers.generate import Generator
+
+    return Generator(Path(settings.folder), settings.precision, settings.length)
+
+
+def _ctranslate2(settings: PeerSettings) -> PeerModel:
+    from benchmarks.peers.ctranslate import Translator
+
+    return Translator(Path(settings.folder), settings.precision, settings.length, settings.threads)
+
+
+RUNTIMES: Mapping[str, Callable[[PeerSettings], PeerModel]] = {
+    "network": _network,
+    "generate": _generate,
+    "ctranslate2": _ctranslate2,
+}

@@ -14,7 +14,8 @@ from app.engine.request import SummaryRequest
 from app.models.checkpoint import Checkpoint, write_manifest
 from app.models.lstm.family import FREQUENT_FILE, load
 from app.rules import repeated_ngram_tokens
-from benchmarks.peers.model import Item, Summarizer, block_repeated_ngrams
+from benchmarks.peers.items import Item
+from benchmarks.peers.model import Summarizer, block_repeated_ngrams
 from benchmarks.systems import System
 from benchmarks.texts import mixed_texts
 
