@@ -117,6 +117,7 @@ def _lifespan(
             await run_in_threadpool(tracing.close)
         if models is None:  # a thread inside a native library must not be torn down with the interpreter
             await run_in_threadpool(loading.join, service.settings.drain_seconds)
+            await service.drain()  # what came to be served just when it was asked to stop
 
     return lifespan
 
@@ -175,6 +176,9 @@ def _load(service: Service, name: str) -> str | None:
         engine = open_engine(service, name)
     except Exception as error:  # whatever a damaged file makes a library raise, start-up must end with one line
         return in_one_line(error)
+    if service.draining:
+        engine.drain(grace=0.0)
+        return None
     service.add(engine)
     seconds = round(time.perf_counter() - started, 2)
     info = engine.info

@@ -140,6 +140,31 @@ def test_while_loading_the_service_is_alive_not_ready_and_refuses_work(
         assert client.post("/summarize", json={"text": "alpha"}).status_code == 200
 
 
+@pytest.mark.parametrize("served", [False, True], ids=["after its loading", "before"])
+def test_a_model_that_comes_to_be_loaded_while_it_stops_is_stopped_too(
+    settings: Settings, store: dict[str, Load], monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    app, go_on = create_app(settings), threading.Event()
+    service: Service = app.state.service
+
+    def slow(name: str) -> Seq2SeqModel:
+        assert go_on.wait(30)
+        if served:  # it is not yet known that the service stops
+            service.draining = False
+        return fake(name)
+
+    store["news-en"] = slow
+    drain = service.drain
+
+    async def late() -> None:
+        await drain()
+        go_on.set()
+
+    with TestClient(app):
+        monkeypatch.setattr(service, "drain", late)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("precis-news-en")]
+
+
 def test_stopping_answers_what_was_admitted(settings: Settings) -> None:
     model = fake("news-en")
     with TestClient(create_app(settings, models=[model])) as client:
