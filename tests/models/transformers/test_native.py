@@ -273,7 +273,8 @@ def test_what_is_not_finite_stays_in_its_row(rounded: bool, bad: float) -> None:
 def test_a_source_is_read_from_the_librarys_encoder(kind: str, rounded: bool) -> None:
     """Whose products are replaced: in float32 its results hardly change, in int8 by a tenth at most."""
     network, content = network_of(kind, torch.float32), tokens_of(0, 19)
-    ids, read = torch.tensor([[*BEFORE, *content, *AFTER]]), []
+    ids = torch.tensor([[*BEFORE, *content, *AFTER]])
+    read: list[Tensor] = []
     step = step_of(kind, rounded)
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "read", read.append)
