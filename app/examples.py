@@ -112,6 +112,8 @@ DEFAULT_PARAMETERS: dict[str, Any] = {
     "length_penalty": 1.0,
     "no_repeat_ngram_size": 3,
     "numbers_from_source": True,
+    "repetition_penalty": 1.0,
+    "early_stopping": False,
 }
 MODEL_ATTENTION: dict[str, Any] = {"layers": 1, "heads": 1, "default_layers": [0], "default_heads": [0]}
 MODEL: dict[str, Any] = {
@@ -125,6 +127,7 @@ MODEL: dict[str, Any] = {
     "parameter_count": 8_300_000,
     "precision": "float32",
     "device": "cpu",
+    "decoding": "batched",
     "attention": MODEL_ATTENTION,
     "card": "# news-en",
 }

@@ -70,6 +70,12 @@ def _string(value: object) -> str:
     return value
 
 
+def _true_false_or_never(value: object) -> object:
+    if isinstance(value, bool) or value == "never":
+        return value
+    raise PydanticCustomError("early_stopping", 'must be true, false or "never"')
+
+
 Text = Annotated[str, AfterValidator(_readable), WithJsonSchema({"type": "string", "minLength": 1})]
 # A text of a batch may be wrong in its own place, so that only its type is checked here.
 AnyText = Annotated[str, PlainValidator(_string), WithJsonSchema({"type": "string"})]
@@ -102,6 +108,21 @@ HuggingFaceTruncation = TypeAliasType(
             description="`do_not_truncate` is `error`; `longest_first`, `only_first` and `only_second` are `head`. "
             "`head`, `error` and `chunk` are those of `/summarize`.",
             examples=["longest_first"],
+        ),
+    ],
+)
+EarlyStopping = TypeAliasType(
+    "EarlyStopping",
+    Annotated[
+        bool | Literal["never"],
+        PlainValidator(_true_false_or_never),
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["never"]}],
+                "description": "When several beams stop, once as many summaries have ended: `true`: at once; `false`: "
+                "when none that goes on is better by then; `never`: when none could still become better.",
+                "examples": [False],
+            }
         ),
     ],
 )
@@ -170,6 +191,14 @@ class Parameters(Sent):
         description="Write no number in digits, and no name with digits (Q1), but those of the text, each as a whole "
         "and in its own form.",
     )
+    repetition_penalty: float | None = Field(
+        None,
+        ge=1,
+        le=10,
+        allow_inf_nan=False,
+        description="Above 1 makes tokens that the summary has already less likely.",
+    )
+    early_stopping: EarlyStopping | None = Field(None, description="When several beams stop.")
 
 
 class Options(Sent):
@@ -472,6 +501,8 @@ class DefaultParameters(Answered):
     length_penalty: float = Field(description="Above 0 favours longer summaries, below 0 shorter ones.")
     no_repeat_ngram_size: int = Field(description="No sequence of so many tokens occurs twice; 0 allows all.")
     numbers_from_source: bool = Field(description="Whether numbers may only be those of the text.")
+    repetition_penalty: float = Field(description="Above 1 makes tokens that the summary has already less likely.")
+    early_stopping: EarlyStopping = Field(description="When several beams stop.")
 
 
 class ModelAttention(Answered):
@@ -496,6 +527,11 @@ class Model(Answered):
     parameter_count: int = Field(description="How many weights it has.")
     precision: str = Field(description="Arithmetic that it computes in.")
     device: str = Field(description="Where it computes.")
+    decoding: Literal["batched", "unbatched"] = Field(
+        description="`batched`: a decoder step advances all live texts at once. `unbatched`: Hugging Face's own code "
+        "steps them one after the other, since there is no such step for this architecture; everything else is the "
+        "same, but texts that are live at once take as long as one by one."
+    )
     attention: ModelAttention = Field(description="What `/attention` can tell of it.")
     card: str = Field(description="The model card, in Markdown.")
 

@@ -23,7 +23,8 @@ def decoding_options(parameters: Parameters, info: ModelInfo, *, stream: bool = 
             raise invalid((FieldError("/parameters/num_beams", "must be 1, or left out, with stream"),))
         sent["num_beams"] = 1
     chosen = {name: getattr(info.defaults, name) if value is None else value for name, value in sent.items()}
-    options = DecodingOptions(**{**chosen, "length_penalty": float(chosen["length_penalty"])})
+    penalties = {name: float(chosen[name]) for name in ("length_penalty", "repetition_penalty")}
+    options = DecodingOptions(**{**chosen, **penalties})
     if errors := _beyond(options, info):
         raise invalid(errors)
     return options

@@ -107,6 +107,7 @@ def model_json(info: ModelInfo) -> JsonObject:
         "parameter_count": info.parameters,
         "precision": info.precision,
         "device": info.device,
+        "decoding": info.decoding,
         "attention": {
             "layers": info.attention.layers,
             "heads": info.attention.heads,

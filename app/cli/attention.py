@@ -12,6 +12,7 @@ from app.cli.options import (
     ApiKey,
     Cut,
     Device,
+    EarlyStopping,
     Json,
     LengthPenalty,
     MaxLength,
@@ -21,6 +22,7 @@ from app.cli.options import (
     NumBeams,
     NumbersFromSource,
     Precision,
+    RepetitionPenalty,
     Store,
     Url,
     parameters,
@@ -77,6 +79,8 @@ def attention(
     length_penalty: LengthPenalty = None,
     no_repeat_ngram_size: NoRepeatNgramSize = None,
     numbers_from_source: NumbersFromSource = None,
+    repetition_penalty: RepetitionPenalty = None,
+    early_stopping: EarlyStopping = None,
     url: Url = None,
     api_key: ApiKey = None,
     model_store: Store = None,
@@ -94,6 +98,8 @@ def attention(
         length_penalty=length_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
         numbers_from_source=numbers_from_source,
+        repetition_penalty=repetition_penalty,
+        early_stopping=early_stopping,
     )
     if png is not None:
         from app.cli.picture import draw  # first: what it needs may be missing

@@ -28,6 +28,8 @@ class Options(TypedDict, total=False):
     length_penalty: float | None
     no_repeat_ngram_size: int | None
     numbers_from_source: bool | None
+    repetition_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
 
 
 class AttentionOptions(Options, total=False):

@@ -10,6 +10,7 @@ from app.errors import FieldError, InvalidRequestError, TooLargeError
 from app.models.base import AttentionOptions, DecodingOptions, Limits, ModelInfo, Seq2SeqModel, Tokens
 
 LONGEST_LENGTH_PENALTY = 10.0  # beyond it, a length to this power leaves the range of a float
+MOST_REPETITION_PENALTY = 10.0
 # Weights of one answer: 64 MB as float32. Rounded in double precision and written as JSON they take several times as
 # much for a moment, about 400 MB in all.
 MAX_ATTENTION_CELLS = 16_000_000
@@ -104,6 +105,9 @@ def _option_errors(options: DecodingOptions, limits: Limits, max_rows: int) -> I
     if not math.fabs(options.length_penalty) <= LONGEST_LENGTH_PENALTY:
         bound = f"{LONGEST_LENGTH_PENALTY:g}"
         yield FieldError("/parameters/length_penalty", f"must be a number between -{bound} and {bound}")
+    if not 1 <= options.repetition_penalty <= MOST_REPETITION_PENALTY:
+        bound = f"{MOST_REPETITION_PENALTY:g}"
+        yield FieldError("/parameters/repetition_penalty", f"must be a number between 1 and {bound}")
 
 
 def _attention_errors(options: AttentionOptions, info: ModelInfo) -> Iterator[FieldError]:

@@ -186,16 +186,19 @@ class RunningBatch:
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
         streamed: list[tuple[int, Written, int]] = []  # with its row
-        answers = select(output.log_probabilities, asks)
+        answers = select(output.log_probabilities, asks, output.normalizers)
         kept = keep(output) if any(one.trail for one, _ in live) else output
         for one, rows in live:
             own = answers[rows]
             if any(answer.broken for answer in own):
                 over.append((one.task.number, None))
                 continue
-            if one.trail:
+            opening = one.search.opening
+            if one.trail and not opening:
                 one.trail.record(kept, rows)
             parents = one.search.advance(own)
+            if opening:
+                continue
             moved += [(one.slots[row], one.slots[parent]) for row, parent in enumerate(parents) if row != parent]
             self._note_first_token(one)
             if one.search.found:

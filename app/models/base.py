@@ -6,9 +6,9 @@ requests, queues or HTTP; the engine knows nothing of a family but these classes
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 
@@ -38,6 +38,9 @@ class Tokens:
         return Tokens(self.text, self.ids[:count], self.spans[:count])
 
 
+EarlyStopping: TypeAlias = bool | Literal["never"]
+
+
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
     """How one request's summary is searched for; names are those of Hugging Face `generate`.
@@ -52,6 +55,8 @@ class DecodingOptions:
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     numbers_from_source: bool = True
+    repetition_penalty: float = 1.0
+    early_stopping: EarlyStopping = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,28 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """Ids that have a meaning of their own; `suppressed` may never be generated."""
+    """Ids that have a meaning of their own, and what a checkpoint asks of every search; no request changes it.
+
+    The decoder is given `start` and then, whatever it would prefer, `forced`: a BOS or the code of a language, which is
+    no part of the summary. `end` ends a summary, and so do `other_ends`.
+
+    suppressed: may never be generated.
+    suppressed_first: may not be the first token of a summary.
+    bad_words: sequences of tokens, none of them a mere end, that may never be completed.
+    as_generate: a hypothesis that is cut is ranked as Hugging Face `generate` ranks it: with the token that would have
+        come next, which that library leaves in the summary.
+    forced_end: `generate` would have ended what is cut: it is ranked as if it had ended there for nothing.
+    """
 
     start: int
     end: int
-    suppressed: tuple[int, ...] = ()
+    suppressed: Collection[int] = ()
+    suppressed_first: Collection[int] = ()
+    forced: tuple[int, ...] = ()
+    other_ends: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    as_generate: bool = False
+    forced_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +154,7 @@ class ModelInfo:
     device: str
     special: Special
     attention: AttentionInfo = AttentionInfo()
+    decoding: Literal["batched", "unbatched"] = "batched"  # whether a step of all live rows is one pass
 
 
 class Shared:
@@ -198,11 +221,14 @@ class StepOutput:
         row that joined without AttentionOptions may be all zero.
     copied: (rows,) float32, probability that the step copies at all (1 - generation gate), or None for families
         without a copy mechanism.
+    normalizers: (rows,), the logarithm of the sum of each row's exponentials: log-probabilities + normalizers are its
+        logits. None for families that have no logits.
     """
 
     log_probabilities: Tensor
     attention: Tensor
     copied: Tensor | None
+    normalizers: Tensor | None = None
 
 
 class DecoderState(ABC):

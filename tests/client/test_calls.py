@@ -20,6 +20,8 @@ CHOSEN: Options = {
     "length_penalty": 0.5,
     "no_repeat_ngram_size": 2,
     "numbers_from_source": False,
+    "repetition_penalty": 1.5,
+    "early_stopping": "never",
     "timeout": 9.0,
 }
 OF_ATTENTION: AttentionOptions = {

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from app.models.base import AttentionOptions, Candidates, DecoderState, Limits, Memory, StepOutput
-from app.models.lstm.arithmetic import Arithmetic, padded_rows
+from app.models.lstm.arithmetic import Arithmetic
 from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.encoding import Encoded, computed, encode, encode_padded
 from app.models.lstm.fixed import FixedStep
@@ -33,6 +33,7 @@ from app.models.lstm.network import Seq2Seq
 from app.models.lstm.slots import FixedState
 from app.models.lstm.step import RaggedStep, Reading, Run, Sources
 from app.models.lstm.tokenizer import PAD
+from app.models.rows import padded_rows
 from app.models.transfer import upload
 
 
