@@ -10,7 +10,7 @@ export function tellFacts({ answer, rows }) {
     Read: `${source.used_tokens} of ${source.tokens} tokens` + (parts ? `, in ${parts.length} parts` : ""),
     Written: `${usage.summary_tokens} tokens`,
     Copied: `${rows.filter(({ copied }) => copied >= 0.5).length} of ${rows.length} words`,
-    "Off the text": `${percent(mean(rows.map(({ dropped }) => dropped)))} of the attention`,
+    "Not shown": `${percent(mean(rows.map(({ dropped }) => dropped)))} of the attention`,
     Likely: `${percent(Math.exp(score))} a token, on average`,
     Ended: finish_reason === "length" ? "at its greatest length" : "by itself",
     Time: milliseconds(timing.total_ms),
@@ -19,7 +19,7 @@ export function tellFacts({ answer, rows }) {
     writing: milliseconds(timing.decode_ms),
   };
   if (rows[0]?.copied === undefined) delete facts.Copied;
-  if (rows[0]?.dropped === undefined) delete facts["Off the text"];
+  if (rows[0]?.dropped === undefined) delete facts["Not shown"];
   const told = Object.entries(facts).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   $("facts").replaceChildren(...told);
   $("about").hidden = false;
