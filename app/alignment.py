@@ -105,20 +105,22 @@ def without_sinks(attention: Attention) -> Attention:
     sinks = [column for column, span in enumerate(spans) if is_sink(text[span.start : span.end])]
     kept = attention.weights.copy()
     kept[:, sinks] = 0
-    weights, lost = normalised(kept)
-    left = 1 - lost if attention.dropped is None else (1 - attention.dropped) * (1 - lost)
-    return replace(attention, weights=weights, dropped=1 - left)
+    left = 1 - normalise(kept)
+    if attention.dropped is not None:
+        left *= 1 - attention.dropped
+    return replace(attention, weights=kept, dropped=1 - left)
 
 
 def is_sink(text: str) -> bool:
     return all(unicodedata.category(character).startswith("P") for character in text)
 
 
-def normalised(weights: Floats) -> tuple[Floats, Floats]:
-    """Rows divided by their sums, and what each lacked of 1. A row that is all zero stays so, and has lost all."""
+def normalise(weights: Floats) -> Floats:
+    """Divide rows by their sums, in place, and tell what each lacked of 1. One of zeros stays so, and lacked all."""
     sums = weights.sum(axis=1, dtype=np.float64)
-    divisors = np.where(sums > 0, sums, 1).astype(np.float32)
-    return weights / divisors[:, np.newaxis], np.clip(1 - sums, 0, 1).astype(np.float32)
+    weights /= np.where(sums > 0, sums, 1).astype(np.float32)[:, np.newaxis]
+    lacked: Floats = np.clip(1 - sums, 0, 1).astype(np.float32)
+    return lacked
 
 
 def top(weights: Floats, count: int) -> list[list[tuple[int, float]]]:

@@ -18,6 +18,7 @@ SUMMARIZE_REQUEST: dict[str, Any] = {"text": TEXT, "parameters": PARAMETERS, "tr
 BATCH_REQUEST: dict[str, Any] = {"texts": [TEXT, SECOND_TEXT], "parameters": {"num_beams": 2}}
 ATTENTION_REQUEST: dict[str, Any] = {"text": TEXT, "level": "word", "format": "top", "top_k": 3}
 ATTENTION_OF_GIVEN_SUMMARY: dict[str, Any] = {"text": TEXT, "summary": "Short summaries in one batch", "precision": 3}
+ATTENTION_OF_A_HEAD: dict[str, Any] = {"text": TEXT, "layers": [0], "heads": [0], "drop_sinks": True}
 HUGGING_FACE_PARAMETERS: dict[str, Any] = {
     "truncation": "longest_first",
     "generate_parameters": {"num_beams": 2, "max_length": 24},

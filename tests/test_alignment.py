@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.alignment import Attention, Level, align, group_words, normalised, top, without_sinks
+from app.alignment import Attention, Level, align, group_words, normalise, top, without_sinks
 from app.models.base import Span, Tokens
 from tests.texts import texts, trained_tokenizer
 
@@ -115,7 +115,8 @@ def test_an_empty_summary_has_no_rows() -> None:
 
 def test_rows_are_made_to_sum_to_one_and_what_they_lacked_is_told() -> None:
     tiny = np.finfo(np.float32).smallest_subnormal
-    weights, dropped = normalised(np.array([[0.1, 0.3], [0, 0], [0.5, 0.5], [tiny, 0]], np.float32))
+    weights = np.array([[0.1, 0.3], [0, 0], [0.5, 0.5], [tiny, 0]], np.float32)
+    dropped = normalise(weights)
     np.testing.assert_allclose(weights, [[0.25, 0.75], [0.0, 0.0], [0.5, 0.5], [1.0, 0.0]], rtol=1e-6)
     np.testing.assert_allclose(dropped, [0.6, 1, 0, 1], rtol=1e-6)
 

@@ -26,7 +26,13 @@ from app.api.work import Result, summarize, summarize_all
 from app.engine.engine import Engine
 from app.engine.request import Summary, SummaryRequest
 from app.errors import RequestError
-from app.examples import ATTENTION_OF_GIVEN_SUMMARY, ATTENTION_REQUEST, BATCH_REQUEST, SUMMARIZE_REQUEST
+from app.examples import (
+    ATTENTION_OF_A_HEAD,
+    ATTENTION_OF_GIVEN_SUMMARY,
+    ATTENTION_REQUEST,
+    BATCH_REQUEST,
+    SUMMARIZE_REQUEST,
+)
 from app.schemas import AttentionRequest, AttentionResponse, BatchRequest, BatchResponse, SummarizeRequest
 from app.schemas import Summary as SummarySchema
 
@@ -90,7 +96,9 @@ async def summarize_batch(body: BatchRequest, request: Request, service: Service
     response_model=AttentionResponse,
     response_description="The summary and its attention.",
     responses=TIMED,
-    openapi_extra=request_examples(generated=ATTENTION_REQUEST, given=ATTENTION_OF_GIVEN_SUMMARY),
+    openapi_extra=request_examples(
+        generated=ATTENTION_REQUEST, given=ATTENTION_OF_GIVEN_SUMMARY, chosen=ATTENTION_OF_A_HEAD
+    ),
 )
 async def attend(body: AttentionRequest, request: Request, service: ServiceDep) -> Response:
     """The same summary as `/summarize` and the weights that were used while it was generated; or, with `summary`, the

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from statistics import fmean
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -30,6 +31,8 @@ def show(view: View, response: AttentionResponse, top: int) -> None:
     console.print()
     for line in _lines(view, min(console.width, WIDEST)):
         console.print(line, no_wrap=True, crop=False, overflow="ignore")
+    if dropped := [item.dropped for item in view.rows if item.dropped is not None]:
+        console.print(f"{fmean(dropped):.0%} of the attention fell on what is not shown here.", style="dim")
     if view.unread.strip():
         console.print(f"{len(view.unread)} more characters were not read; --truncation chunk reads all.", style="dim")
 

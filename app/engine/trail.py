@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.alignment import normalised
+from app.alignment import normalise
 from app.models.base import StepOutput
 from app.search import Hypothesis
 
@@ -68,10 +68,7 @@ class AttentionTrail:
         if not np.isfinite(weights).all():
             raise ArithmeticError("the attention is not finite")
         copied = self._copied(winner, weights) if self._gates else None
-        if self._whole:
-            return Followed(weights, copied)
-        weights, dropped = normalised(weights)
-        return Followed(weights, copied, dropped)
+        return Followed(weights, copied, None if self._whole else normalise(weights))
 
     def _copied(self, winner: Hypothesis, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """The share of each token's probability that came from copying it: (summary,)."""

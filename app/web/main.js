@@ -6,7 +6,7 @@ import { evidenceOf } from "./evidence.js";
 import { exampleOf, isExample } from "./examples.js";
 import { Light } from "./light.js";
 import { hideNotice, showRefusal } from "./notice.js";
-import { adopt, askForKey, chosenModel, fillModels, readOptions } from "./options.js";
+import { adopt, askForKey, chosenModel, fillModels, readAttention, readOptions } from "./options.js";
 import { writeRequest } from "./request.js";
 import { tellCut, tellFacts } from "./result.js";
 import { showMatrix, showWords } from "./tables.js";
@@ -27,14 +27,15 @@ async function run() {
   const { language } = chosenModel();
   hideNotice();
   begin(text, language);
-  await write(async (writer) => finish(await summarize(body, writer), text, language)).catch(fail);
+  const which = readAttention();
+  await write(async (writer) => finish(await summarize(body, which, writer), text, language)).catch(fail);
 }
 
 /** Streams where that is possible, then takes the attention, which is of the same summary. Without it `refusal` says why. */
-async function summarize(body, writer) {
+async function summarize(body, which, writer) {
   const { text, parameters } = body;
   if (parameters.num_beams > 1) {
-    const answer = await getAttention(body, running.signal);
+    const answer = await getAttention({ ...body, ...which }, running.signal);
     await writer.replay(evidenceOf(answer, text));
     return answer;
   }
@@ -44,7 +45,7 @@ async function summarize(body, writer) {
     if (event === "token") writer.add(data.text, inUnits(unit, data.sources));
     if (event === "summary") streamed = data;
   }
-  const attention = getAttention(body, running.signal).catch((error) => {
+  const attention = getAttention({ ...body, ...which }, running.signal).catch((error) => {
     if (error instanceof Refusal) return { ...streamed, refusal: error };
     throw error;
   });
@@ -140,7 +141,7 @@ function changed() {
   $("count").textContent = `${characters.toLocaleString("en")} ${characters === 1 ? "character" : "characters"}`;
   if (!chosenModel()) return;
   const language = document.querySelector("[name=language]:checked").value;
-  const options = { attention: $("with-attention").checked, key: $("key").value !== "" };
+  const options = { attention: $("with-attention").checked && readAttention(), key: $("key").value !== "" };
   $("request").textContent = writeRequest(language, new URL(".", location.href).href, { text, ...readOptions() }, options);
 }
 

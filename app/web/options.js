@@ -3,6 +3,7 @@
 import { $, make } from "./dom.js";
 
 const NUMBERS = ["max_length", "min_length", "length_penalty", "no_repeat_ngram_size"];
+const ATTENTIONS = ["layers", "heads"];
 const models = new Map();
 
 export function fillModels({ default: first, models: all }) {
@@ -20,7 +21,7 @@ export function chosenModel() {
 export function adopt() {
   const model = chosenModel();
   if (!model) return;
-  const { limits, default_parameters: defaults } = model;
+  const { limits, default_parameters: defaults, attention } = model;
   $("model-about").textContent = `${model.description} It reads up to ${limits.max_source_tokens} tokens.`;
   const beams = Array.from({ length: limits.max_beams }, (_, index) => index + 1);
   const chosen = Math.min(Number($("num_beams").value) || 1, limits.max_beams);
@@ -29,6 +30,13 @@ export function adopt() {
   $("max_length").max = limits.max_summary_tokens;
   $("min_length").max = limits.max_summary_tokens;
   $("numbers_from_source").checked = defaults.numbers_from_source;
+  for (const name of ATTENTIONS) fillNumbers(name, attention[name]);
+  $("attentions").hidden = attention.layers * attention.heads === 1;
+}
+
+function fillNumbers(id, count) {
+  const numbers = Array.from({ length: count }, (_, number) => make("option", { value: number }, String(number)));
+  $(id).replaceChildren(make("option", { value: "" }, "usual"), ...numbers);
 }
 
 function beamOption(count, usual, chosen) {
@@ -47,6 +55,17 @@ export function readOptions() {
   if (numbers !== model.default_parameters.numbers_from_source) parameters.numbers_from_source = numbers;
   const truncation = $("truncation").value;
   return { model: model.name, parameters, ...(truncation !== "head" && { truncation }) };
+}
+
+/** What the body of a request for attention has besides: none of it where there is nothing to choose. */
+export function readAttention() {
+  const chosen = {};
+  if ($("attentions").hidden) return chosen;
+  for (const name of ATTENTIONS) {
+    if ($(name).value !== "") chosen[name] = [Number($(name).value)];
+  }
+  if ($("drop_sinks").checked) chosen.drop_sinks = true;
+  return chosen;
 }
 
 export function askForKey() {

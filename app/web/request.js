@@ -2,9 +2,9 @@
 
 const WRITERS = { curl, python, javascript };
 
-/** A program that sends `body`; `origin` ends with a slash. */
+/** A program that sends `body`; `origin` ends with a slash. `attention` is what is chosen of it; false without it. */
 export function writeRequest(language, origin, body, { attention, key }) {
-  const [path, sent] = attention ? ["attention", { ...body, level: "word" }] : ["summarize", body];
+  const [path, sent] = attention ? ["attention", { ...body, level: "word", ...attention }] : ["summarize", body];
   return WRITERS[language](`${origin}${path}`, sent, key);
 }
 
@@ -41,7 +41,7 @@ console.log((await response.json()).summary);`;
 function inPython(value, indent) {
   if (value === true) return "True";
   if (value === false) return "False";
-  if (typeof value !== "object") return JSON.stringify(value);
+  if (typeof value !== "object" || Array.isArray(value)) return JSON.stringify(value);
   const lines = Object.entries(value).map(([name, each]) => `${indent}    "${name}": ${inPython(each, `${indent}    `)},\n`);
   return lines.length ? `{\n${lines.join("")}${indent}}` : "{}";
 }

@@ -10,6 +10,7 @@ export function tellFacts({ answer, rows }) {
     Read: `${source.used_tokens} of ${source.tokens} tokens` + (parts ? `, in ${parts.length} parts` : ""),
     Written: `${usage.summary_tokens} tokens`,
     Copied: `${rows.filter(({ copied }) => copied >= 0.5).length} of ${rows.length} words`,
+    "Not shown": `${percent(mean(rows.map(({ dropped }) => dropped)))} of the attention`,
     Likely: `${percent(Math.exp(score))} a token, on average`,
     Ended: finish_reason === "length" ? "at its greatest length" : "by itself",
     Time: milliseconds(timing.total_ms),
@@ -18,6 +19,7 @@ export function tellFacts({ answer, rows }) {
     writing: milliseconds(timing.decode_ms),
   };
   if (rows[0]?.copied === undefined) delete facts.Copied;
+  if (rows[0]?.dropped === undefined) delete facts["Not shown"];
   const told = Object.entries(facts).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   $("facts").replaceChildren(...told);
   $("about").hidden = false;
@@ -31,6 +33,10 @@ export function tellCut({ source }, readAll) {
   button.addEventListener("click", readAll);
   const [used, all] = [source.used_characters, source.characters].map((count) => count.toLocaleString("en"));
   $("cut").replaceChildren(`The model read ${used} of ${all} characters. `, button);
+}
+
+function mean(values) {
+  return values.reduce((total, value) => total + value, 0) / values.length;
 }
 
 function milliseconds(value) {

@@ -453,6 +453,46 @@ def test_a_lost_network_is_told_and_survived(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("Summary: ")
 
 
+def test_a_model_with_several_heads_lets_choose_among_them(page: Page, address: str) -> None:
+    """The service has none: its answers are changed on their way."""
+    sent: list[dict[str, Any]] = []
+
+    def several(route: Route) -> None:
+        answer = route.fetch().json()
+        for model in answer["models"]:
+            model["attention"] = {"layers": 6, "heads": 2, "default_layers": [4], "default_heads": [0, 1]}
+        route.fulfill(json=answer)
+
+    def attend(route: Route) -> None:
+        sent.append(sent_in(route.request))
+        plain = {name: value for name, value in sent[-1].items() if name not in ("layers", "heads", "drop_sinks")}
+        answer = httpx2.post(f"{address}/attention", json=plain).json()
+        for item in answer["attention"]["summary_tokens"]:
+            item["dropped"] = 0.25
+        route.fulfill(json=answer)
+
+    page.locator("summary", has_text="More options").click()
+    expect(page.locator("#attentions")).to_be_hidden()
+    page.route("**/models", several)
+    page.route("**/attention", attend)
+    page.reload()
+    page.locator("summary", has_text="More options").click()
+    expect(page.locator("#layers option")).to_have_count(7)
+    summarize(page)
+    assert not {"layers", "heads", "drop_sinks"} & sent[-1].keys()
+    page.locator("#layers").select_option("5")
+    page.locator("#heads").select_option("0")
+    page.locator("#drop_sinks").check()
+    summarize(page)
+    assert (sent[-1]["layers"], sent[-1]["heads"], sent[-1]["drop_sinks"]) == ([5], [0], True)
+    expect(page.locator("#facts")).to_contain_text("25 % of the attention")
+    page.locator("[name=language][value=python]").check()
+    expect(page.locator("#request")).not_to_contain_text("layers")
+    page.locator("#with-attention").check()
+    expect(page.locator("#request")).to_contain_text('"layers": [5]')
+    expect(page.locator("#request")).to_contain_text('"drop_sinks": True')
+
+
 @pytest.mark.parametrize("width", [320, 390])
 def test_a_phone_never_scrolls_sideways(open_page: Open, width: int) -> None:
     page = open_page(viewport={"width": width, "height": 700}, is_mobile=True, has_touch=True)

@@ -50,6 +50,17 @@ def test_what_was_not_read_is_told() -> None:
     assert "12 more characters were not read" in shown(TEXT, SPANS[:2], [[0.5, 0.5]], used=17)
 
 
+def test_what_fell_beside_the_text_is_told() -> None:
+    answer = response(TEXT, SPANS, ROWS)
+    rows = zip(answer.attention.summary_tokens, (0.25, 0.35), strict=True)
+    words = [item.model_copy(update={"dropped": share}) for item, share in rows]
+    answer = answer.model_copy(update={"attention": answer.attention.model_copy(update={"summary_tokens": words})})
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        show(view(TEXT, answer), answer, 3)
+    assert "30% of the attention fell on what is not shown here." in output.getvalue()
+    assert "of the attention fell" not in shown(TEXT, SPANS, ROWS)
+
+
 def test_a_text_that_steers_terminals_steers_nothing() -> None:
     text = "a\x1b[2J\u202e b\r\n c"
     output = shown(text, [(0, 6), (7, 8), (11, 12)], [[0.5, 0.4, 0.1]])

@@ -4,7 +4,7 @@ import os
 import signal
 
 from app.errors import CheckpointError
-from app.models.base import Seq2SeqModel
+from app.models.base import AttentionInfo, Seq2SeqModel
 from tests.fakes import WORD_IDS, FakeModel, Row, fake_info
 
 FEVER = "zulu"  # a word that kills the process
@@ -20,6 +20,10 @@ def mortal() -> Seq2SeqModel:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return FakeModel(before_step=step)
+
+
+def several() -> Seq2SeqModel:
+    return FakeModel(fake_info(attention=AttentionInfo.of_transformer(2, 2)))
 
 
 def changed() -> Seq2SeqModel:

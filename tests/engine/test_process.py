@@ -19,11 +19,11 @@ from app.engine.lane import LaneDiedError, LaneFailedError, LaneUnavailableError
 from app.engine.process import LoadModel, ProcessLane, ProcessLanes
 from app.engine.request import SummaryRequest
 from app.errors import DrainingError, ModelFailedError
-from app.models.base import DecodingOptions
+from app.models.base import AttentionOptions, DecodingOptions
 from tests.api.waiting import eventually
 from tests.engine import loading
 from tests.engine.running import BEAMS, GREEDY, PATIENCE, RecordingObserver, alone, assert_same
-from tests.fakes import POISON, UNSTEPPABLE, WORDS, FakeModel
+from tests.fakes import POISON, START, UNSTEPPABLE, WORDS, FakeModel, Row, told
 
 ROWS = 8
 ENDLESS = DecodingOptions(num_beams=1, max_length=1_000_000, min_length=1_000_000)
@@ -105,6 +105,22 @@ def test_the_answers_are_those_of_a_thread() -> None:
     with running(Pids(loading.fake)) as engine:
         for request, future in zip(requests, engine.submit(requests), strict=True):
             assert_same(future.result(PATIENCE), alone(request))
+
+
+def test_the_attention_that_was_chosen_is_told_by_a_process_too() -> None:
+    model = loading.several()
+    tokens = model.tokenize("alpha bravo charlie")
+    with opened(loading.several) as lane:
+        for options in (AttentionOptions((0,), (1,)), AttentionOptions((1,), (0, 1), "max")):
+            request = SummaryRequest(tokens.text, GREEDY, attention=True, attention_options=options)
+            (wanted,) = Ticket(Plan(request, tokens, (range(3),)), submitted=0.0).jobs
+            ((_, decoded),) = outcomes(lane, Order([(wanted.task, [0])]))
+            assert decoded
+            assert decoded.weights is not None
+            assert decoded.dropped is not None
+            raw = told(Row(tokens.ids, (START,), options), model.info.attention)
+            assert decoded.weights[0] == pytest.approx(raw / raw.sum(), rel=1e-5)
+            assert decoded.dropped[0] == pytest.approx(1 - raw.sum(), abs=1e-6)
 
 
 def test_a_text_that_breaks_the_model_fails_alone() -> None:
