@@ -248,7 +248,7 @@ class FallbackModel(Seq2SeqModel):
         return [self._encode(source) for source in sources]
 
     def positions(self, lengths: Sequence[int]) -> int:
-        return sum(lengths)
+        return sum(lengths) + len(lengths) * sum(map(len, self._tokenizer.around))
 
     def open(self, capacity: int) -> FallbackState:  # noqa: ARG002  # a cache has as many rows as are stepped
         return FallbackState(self._network, len(self._shared.tokens))
