@@ -76,8 +76,9 @@ def other_network(kind: str, dtype: torch.dtype = torch.float64) -> PreTrainedMo
     """With weights so large that its distributions are far from flat."""
     torch.manual_seed(7)
     config = AutoConfig.for_model(kind, **{"vocab_size": VOCABULARY, **_SPECIAL, **CONFIGURATIONS[kind]})
-    network: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
-    return network.to(dtype).eval().requires_grad_(False)
+    network: Any = AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
+    made: PreTrainedModel = network.to(dtype).eval().requires_grad_(False)
+    return made
 
 
 class Words:
