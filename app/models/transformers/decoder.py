@@ -34,7 +34,8 @@ class Attention(Protocol):
 def packed(linear: Linear) -> Product:
     """Multiplied in the type of the weights, which are laid out as the processor reads them."""
     weight, bias = linear.weight, linear.bias
-    if weight.device.type != "cpu" or weight.dtype not in PACKED or not torch.backends.mkldnn.is_available():
+    here = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not here or weight.dtype not in PACKED:
         return lambda rows: F.linear(rows, weight, bias)
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
     return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, laid_out, bias, "none", [], "")
