@@ -1,6 +1,7 @@
 """A Hugging Face folder is in the store whole and tried, and its promises are told, or the store is as it was."""
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from app.models import registry
 from app.models.checkpoint import verify
 from tests.api.waiting import PATIENCE, eventually
-from tests.cli.conftest import Precis, start
+from tests.cli.conftest import Precis, served, start
 from tests.models.transformers.folders import write_folder
 
 
@@ -123,3 +124,21 @@ def test_an_import_that_is_ended_leaves_nothing_behind(source: Path, new: Path, 
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + 15
     assert os.listdir(new) == []
+
+
+def test_a_service_without_the_extra_serves_the_others_and_tells_what_to_install(
+    precis: Precis, store: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    models = shutil.copytree(store, tmp_path / "store")
+    write_folder(models, "bart")
+    missing = tmp_path / "without" / "transformers"
+    missing.mkdir(parents=True)
+    (missing / "__init__.py").write_text("raise ModuleNotFoundError(name='transformers')\n")
+    changed = {"PRECIS_MODEL_STORE": str(models), "PYTHONPATH": str(missing.parent)}
+    with served(tmp_path, {**environment, **changed}) as url:
+        eventually(lambda: "model left out" in (tmp_path / "log").read_text())
+        assert precis("models", "list", "--url", url).stdout.count("\n") == 2
+    lines = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    (line,) = (line for line in lines if line["event"] == "model left out")
+    assert line["model"] == "bart"
+    assert line["reason"].endswith("for which transformers is not installed; say pip install 'precis[transformers]'")

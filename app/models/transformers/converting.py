@@ -7,6 +7,7 @@ It reads files that nobody has vouched for, and is run as a process of its own t
 `torch.load` makes tensors and nothing else; beyond that, no other process and no connection can be begun.
 """
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -62,9 +63,8 @@ def _said(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _charsmap(model: bytes) -> bytes:
-    from sentencepiece import sentencepiece_model_pb2
-
-    charsmap: bytes = sentencepiece_model_pb2.ModelProto.FromString(model).normalizer_spec.precompiled_charsmap
+    messages = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
+    charsmap: bytes = messages.ModelProto.FromString(model).normalizer_spec.precompiled_charsmap
     return charsmap
 
 

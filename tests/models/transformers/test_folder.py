@@ -377,7 +377,7 @@ ANYTHING = st.recursive(
 )
 SAID = {
     "config.json": [*BartConfig().to_dict(), "task_specific_params", "prefix", "n_positions", "encoder", "decoder"],
-    "generation_config.json": [*GenerationConfig().to_dict(), "forced_decoder_ids"],
+    "generation_config.json": [*GenerationConfig().to_dict(), "forced_decoder_ids"],  # type: ignore[no-untyped-call]
     "tokenizer_config.json": ["model_max_length"],
     "precis.json": ["language", "description", "limits", "decoding", "prefix"],
 }

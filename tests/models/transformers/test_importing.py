@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from app.errors import CheckpointError
 from app.models.checkpoint import Checkpoint
 from app.models.registry import bring
-from app.models.transformers import importing
 from app.models.transformers.folder import load_network, read_folder
 from app.models.transformers.tokenizer_file import read_tokenizer
 from tests.models.transformers.folders import SENTENCES, WRITE_TOKENIZER, write_folder
@@ -319,7 +318,7 @@ def test_a_card_that_cannot_be_shown_is_left_out(tmp_path: Path, content: bytes)
 def test_a_full_disk_is_noticed_before_anything_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = downloaded(tmp_path)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(importing.shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
     assert "1,000 bytes are free, and " in refusal(source)
     assert os.listdir(source.parent / "draft") == []
 
