@@ -3,18 +3,23 @@
 import errno
 import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from app.cli.command import app
 from app.models import registry
 from app.models.checkpoint import verify
 from tests.api.waiting import PATIENCE, eventually
-from tests.cli.conftest import Precis, served, start
+from tests.cli.conftest import ROOT, Precis, served, start
 from tests.models.transformers.folders import write_folder
+from tests.texts import CORPUS
 
 
 @pytest.fixture
@@ -142,3 +147,16 @@ def test_a_service_without_the_extra_serves_the_others_and_tells_what_to_install
     (line,) = (line for line in lines if line["event"] == "model left out")
     assert line["model"] == "bart"
     assert line["reason"].endswith("for which transformers is not installed; say pip install 'precis[transformers]'")
+
+
+def test_the_page_leads_from_a_folder_to_a_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    install, *commands = re.findall(r"```sh\n(.*?)```", page, flags=re.S)[0].splitlines()
+    assert install == "pip install '.[transformers]'"
+    assert len(commands) == 2
+    (write_folder(tmp_path, "bart", "bart-large-cnn") / "manifest.json").unlink()
+    (tmp_path / "article.txt").write_text(CORPUS[0])
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert (result.exit_code, result.stderr) == (0, "")

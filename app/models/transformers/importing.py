@@ -70,6 +70,8 @@ def bring(source: Path, draft: Path) -> Rows:
         _convert(source, "tokenizer", draft)
         rows.append(("converted", f"the tokenizer to {TOKENIZER}"))
     _look_at_card(draft, rows)
+    for path in draft.iterdir():  # what safetensors writes is nobody else's, and the service may be
+        path.chmod((draft / CONFIG).stat().st_mode)
     write_manifest(draft)
     folder = read_folder(Checkpoint(draft))
     return [("architecture", folder.architecture), *rows, *(("note", note) for note in folder.notes)]

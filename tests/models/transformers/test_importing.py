@@ -90,6 +90,7 @@ def test_pickled_weights_become_safetensors_of_the_same_network(tmp_path: Path, 
     assert "pytorch_model.bin" not in checkpoint
     assert "model.safetensors" in checkpoint
     assert same(network_of(checkpoint), weights)
+    assert len({path.stat().st_mode for path in checkpoint.folder.iterdir() if path.name != "manifest.json"}) == 1
 
 
 def test_pickles_of_old_are_read_too(tmp_path: Path) -> None:
