@@ -190,7 +190,7 @@ def _hide(state: dict[str, Any], special: Collection[str]) -> set[str]:
     else:
         model["vocab"] = [[_hidden(token, special), score] for token, score in model["vocab"]]
     for added in state["added_tokens"]:
-        added["special"] = added["content"] in special  # the others are found in every text
+        added["special"] = added["special"] or added["content"] in special  # others are found in every text
         added["content"] = _hidden(added["content"], special)
     return {_hidden(token, special) for token in special}
 
