@@ -290,7 +290,8 @@ def _varint(message: bytes, place: int) -> tuple[int, int]:
 def check_charsmap(charsmap: bytes) -> None:
     """A map of SentencePiece's normalization: a double-array trie of UTF-8 whose leaves point at strings after it.
 
-    Neither library looks where the trie leads. Raises ValueError where it leads out of itself, or an entry is long.
+    `tokenizers` looks not where the trie leads, and neither library how much it makes of a character.
+    Raises ValueError where it leads out of itself, or an entry is long.
     """
     if not charsmap:
         return
