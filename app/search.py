@@ -185,9 +185,9 @@ class BeamSearch(Search):
         if ended:
             self._ended = sorted([*self._ended, *ended], key=_score, reverse=True)[: self.width]
         if last:
-            return self._conclude(self._cut({hypothesis.tokens for _, hypothesis in ended}))
+            return self._conclude(self._standing({hypothesis.tokens for _, hypothesis in ended}))
         if not grown:
-            return self._conclude([] if self._ended else self._cut(()))
+            return self._conclude([] if self._ended else self._standing(()))
         self._live, self._totals = grown, totals
         self._length += 1
         return self._conclude([]) if self._is_done() else [hypothesis.rows[-1] for hypothesis in grown]
@@ -228,20 +228,20 @@ class BeamSearch(Search):
             length = self._options.max_length + 1
         return stopping is True or self._ended[-1][0] >= self._scored(self._totals[0], length)
 
-    def _cut(self, ended: Container[tuple[int, ...]]) -> list[_Scored]:
-        """The live ones as they stand, without those that have just ended."""
+    def _standing(self, ended: Container[tuple[int, ...]]) -> list[_Scored]:
+        """The live ones, without those that have just ended."""
         live = zip(self._totals, self._live, strict=True)
         return [(self._scored(total, self._length), one) for total, one in live if one.tokens not in ended]
 
     def _next_of_all(self, answers: Sequence[Answer]) -> _Scored:
-        """What `generate` would rank after `max_length` tokens: the best that may follow, though it is no end, or the
-        best of those that are then ended for nothing."""
-        forced = self._special.forced_end
-        following = (one for one in self._following(answers) if not (forced and one[1]))
-        total, row, token, log_probability = next(following, (self._totals[0], 0, None, 0.0))
+        """What `generate` ranks after `max_length` tokens: the best that may follow, though it be no end; or with a
+        forced end, which costs nothing, the best that there is."""
+        forced, best = self._special.forced_end, self._totals[0]
+        following = (one for one in self._following(answers) if not forced or one[1] == 0)
+        total, row, token, log_probability = next(following, (best, 0, None, 0.0))
         live = self._live[row]
-        rank = self._scored(self._totals[0] if forced else total, self._length + 1)
-        return rank, live.ended(log_probability) if token in self._rules.ends else live
+        last = live.ended(log_probability) if token in self._rules.ends else live
+        return self._scored(best if forced else total, self._length + 1), last
 
     def _conclude(self, cut: Sequence[_Scored]) -> list[int]:
         _, best = max([*self._ended, *cut], key=_score)
@@ -299,7 +299,7 @@ class _OneRow(Search):
 
 
 class GreedySearch(_OneRow):
-    """What `BeamSearch` does with one beam, with less ado."""
+    """What `BeamSearch` does with one beam, with less ado; but logits are penalised where the model has any."""
 
     def __init__(
         self,

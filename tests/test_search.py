@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from app.models.base import Candidates, DecodingOptions, Shared, Special
+from app.models.base import Candidates, DecodingOptions, EarlyStopping, Shared, Special
 from app.models.kernels import library, missing
 from app.rules import Candidate, repeated_ngram_tokens
 from app.search import (
@@ -131,6 +132,8 @@ mixed_options = st.builds(
     min_length=st.integers(0, 6),
     length_penalty=st.floats(-2, 3),
     no_repeat_ngram_size=st.integers(0, 3),
+    repetition_penalty=st.just(1.0) | st.floats(1, 3),
+    early_stopping=st.booleans() | st.just("never"),
 )
 
 
@@ -168,7 +171,8 @@ def beam_reference(options: DecodingOptions, distribution: Distribution) -> tupl
             for token in range(START + 1, len(scores)):
                 early = token == END and length < options.min_length
                 if not early and token not in repeated_ngram_tokens(tokens, options.no_repeat_ngram_size):
-                    grown.append((total + scores[token], (*tokens, token)))
+                    penalty = options.repetition_penalty if token in tokens else 1
+                    grown.append((total + penalty * scores[token], (*tokens, token)))
         grown.sort(key=lambda one: -one[0])
         ended = [(total, tokens[:-1]) for total, tokens in grown[:width] if tokens[-1] == END]
         done += [(total / (length + 1) ** options.length_penalty, tokens) for total, tokens in ended]
@@ -180,7 +184,11 @@ def beam_reference(options: DecodingOptions, distribution: Distribution) -> tupl
             done += [(total / max(length, 1) ** options.length_penalty, tokens) for total, tokens in cut]
             break
         live = going_on
-        if len(done) == width and done[-1][0] >= live[0][0] / (length + 1) ** options.length_penalty:
+        farthest = options.early_stopping == "never" and options.length_penalty > 0
+        reach = options.max_length + 1 if farthest else length + 1
+        if len(done) == width and (
+            options.early_stopping is True or done[-1][0] >= live[0][0] / reach**options.length_penalty
+        ):
             break
     score, tokens = max(done, key=lambda one: one[0])
     return tokens, score
@@ -193,7 +201,11 @@ def test_beam_search_equals_the_reference_over_whole_distributions(seed: int, op
     found = decode(options, distribution)
     tokens, score = beam_reference(options, distribution)
     assert found.hypothesis.tokens == tokens
-    assert penalised_score(found.hypothesis.scored, options.length_penalty) == pytest.approx(score, abs=1e-5)
+    counted = [
+        log_probability * (options.repetition_penalty if token in tokens[:place] else 1)
+        for place, (token, log_probability) in enumerate(zip((*tokens, END), found.hypothesis.scored, strict=False))
+    ]
+    assert penalised_score(counted, options.length_penalty) == pytest.approx(score, abs=1e-5)
 
 
 @given(st.lists(st.tuples(seeds, mixed_options, st.sampled_from([0, 1, 2])), min_size=1, max_size=5))
@@ -316,14 +328,6 @@ def test_the_rows_of_a_hypothesis_are_those_that_wrote_its_tokens() -> None:
     assert (search.found.hypothesis.tokens, search.found.hypothesis.rows) == ((3, 4), (0, 1))
 
 
-@given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 4))
-def test_exactly_the_tokens_that_repeat_an_ngram_are_banned(tokens: list[int], size: int) -> None:
-    for token in range(4):
-        repeats = not ngrams_are_unique((*tokens, token), size) and ngrams_are_unique(tuple(tokens), size)
-        if ngrams_are_unique(tuple(tokens), size):
-            assert (token in repeated_ngram_tokens(tokens, size)) == repeats
-
-
 def test_a_beam_stops_when_enough_have_ended_and_no_live_one_is_better() -> None:
     search = BeamSearch(DecodingOptions(2, max_length=9), SPECIAL, CANDIDATES)
     search.advance([Answer(((END, -0.5), (2, -0.6), (3, -3.0)))])
@@ -331,3 +335,67 @@ def test_a_beam_stops_when_enough_have_ended_and_no_live_one_is_better() -> None
     search.advance([Answer(((END, -0.01), (2, -5.0))), Answer(((2, -5.0), (3, -6.0)))])
     assert search.found is not None
     assert search.found.hypothesis.tokens == (2,)
+
+
+@pytest.mark.parametrize(
+    ("stopping", "following", "stops"),
+    [(True, -0.6, True), (False, -0.6, False), (False, -9.0, True), ("never", -9.0, False), ("never", -30.0, True)],
+)
+def test_a_beam_stops_once_enough_have_ended_where_nothing_better_is_hoped_for(
+    stopping: EarlyStopping, following: float, stops: bool
+) -> None:
+    """The worse one that has ended has -1; the best that goes on has -1.1 + what follows, over 2 or at last 3 cubed."""
+    options = DecodingOptions(2, max_length=2, length_penalty=3.0, early_stopping=stopping)
+    search = BeamSearch(options, SPECIAL, CANDIDATES)
+    search.advance([Answer(((END, -1.0), (2, -1.1), (3, -9.0)))])
+    search.advance([Answer(((END, -0.5), (2, following), (3, following - 1.0))), Answer(())])
+    assert (search.found is not None) == stops
+
+
+@given(seeds, mixed_options, st.lists(st.integers(2, 6), min_size=1, max_size=2).map(tuple))
+@settings(deadline=None)
+def test_what_is_forced_comes_first_and_is_no_part_of_the_summary(
+    seed: int, options: DecodingOptions, forced: tuple[int, ...]
+) -> None:
+    """As if the model had been asked what comes after it; a token of it is repeated where it is written again."""
+    options = replace(options, no_repeat_ngram_size=0, repetition_penalty=1.0, length_penalty=0.0)
+    distribution, special = random_distribution(seed, 9), replace(SPECIAL, forced=forced)
+
+    def afterwards(prefix: tuple[int, ...]) -> Tensor:
+        return distribution((*forced, *prefix))
+
+    for kind in (BeamSearch, GreedySearch):
+        expected = run([kind(options, SPECIAL, CANDIDATES)], [afterwards])
+        assert run([kind(options, special, CANDIDATES)], [distribution]) == expected
+    given = [2, 3, 4]
+    expected = run([ForcedDecoding(given, SPECIAL, CANDIDATES)], [afterwards])
+    assert run([ForcedDecoding(given, special, CANDIDATES)], [distribution]) == expected
+
+
+@pytest.mark.parametrize(
+    ("special", "tokens", "reason"),
+    [
+        (SPECIAL, (2,), "length"),
+        (replace(SPECIAL, as_generate=True), (3,), "length"),
+        (replace(SPECIAL, as_generate=True, forced_end=True), (2,), "length"),
+        (replace(SPECIAL, as_generate=True, other_ends=(5,)), (3,), "stop"),
+    ],
+)
+def test_a_cut_hypothesis_is_ranked_with_what_would_have_come_next_where_generate_does_so(
+    special: Special, tokens: tuple[int, ...], reason: str
+) -> None:
+    search = BeamSearch(DecodingOptions(2, max_length=1), special, CANDIDATES)
+    search.advance([Answer(((2, -1.0), (3, -1.1)))])
+    search.advance([Answer(((4, -5.0), (6, -6.0))), Answer(((5, -0.1), (6, -7.0)))])
+    assert search.found
+    assert (search.found.hypothesis.tokens, search.found.finish_reason) == (tokens, reason)
+
+
+@pytest.mark.parametrize(("has_logits", "token"), [(True, 3), (False, 2)])
+def test_with_one_beam_logits_are_penalised_where_the_model_has_any(has_logits: bool, token: int) -> None:
+    """2 leads: half of its logit is less than that of 3, but twice its log-probability is still more."""
+    search = GreedySearch(DecodingOptions(1, 3, repetition_penalty=2.0), SPECIAL, CANDIDATES)
+    for logits in (torch.tensor([[-9.0, -9.0, 9.0, -9.0]]), torch.tensor([[-9.0, -9.0, 4.0, 3.0]])):
+        normalizers = logits.logsumexp(1) if has_logits else None
+        search.advance(select(logits.log_softmax(1), search.asks(), normalizers))
+    assert search.written() == [token]

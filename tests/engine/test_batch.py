@@ -1,18 +1,26 @@
 """The running batch step by step, without a thread."""
 
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
 from app.engine.batch import RunningBatch
 from app.engine.job import Plan, Task, Ticket
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
 from app.numerals import Numerals
 from tests.engine.running import Clock
-from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel, distribution
+from tests.fakes import NOT_A_NUMBER, START, UNENCODABLE, WORD_IDS, FakeModel, Row, distribution, fake_info
 
 
-def job(model: FakeModel, text: str, beams: int = 2, length: int = 4, *, tells: bool = False) -> Task:
+def job(
+    model: FakeModel, text: str, beams: int = 2, length: int = 4, *, tells: bool = False, attention: bool = False
+) -> Task:
     tokens = model.tokenize(text)
     on_token = (lambda _: None) if tells else None
-    request = SummaryRequest(text, DecodingOptions(beams, length, min_length=length), on_token=on_token)
+    options = DecodingOptions(beams, length, min_length=length)
+    request = SummaryRequest(text, options, attention=attention, on_token=on_token)
     return Ticket(Plan(request, tokens, (range(len(tokens.ids)),)), submitted=0.0).jobs[0].task
 
 
@@ -99,6 +107,27 @@ def test_each_token_is_told_in_its_own_step_to_whoever_asked() -> None:
         weights = distribution(row)[1].tolist()
         assert [weight for _, weight in sources] == sorted(weights, reverse=True)[:5]
         assert all(weights[column] == weight for column, weight in sources)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_what_is_forced_is_neither_told_nor_seen_in_the_attention(beams: int) -> None:
+    forced = WORD_IDS["zulu"]
+    model = FakeModel(fake_info(special=replace(fake_info().special, forced=(forced,))))
+    batch = open_batch(model)
+    text = "alpha bravo charlie delta"
+    batch.join([(job(model, text, beams, length=3, tells=True, attention=True), range(beams))])
+    batch.step()
+    assert (batch.report.first_tokens, batch.report.written) == ([], [])
+    for _ in range(4):
+        batch.step()
+    assert len(batch.report.first_tokens) == 1
+    assert [written.place for _, written, _ in batch.report.written] == ([0, 1, 2, 3] if beams == 1 else [])
+    ((_, decoded),) = batch.report.outcomes
+    assert decoded
+    tokens = decoded.found.hypothesis.tokens
+    source = model.tokenize(text).ids
+    rows = [Row(source, (START, forced, *tokens[:place])) for place in range(len(tokens))]
+    np.testing.assert_array_equal(decoded.weights, [distribution(row)[1] for row in rows])
 
 
 def test_a_beam_tells_no_tokens() -> None:
