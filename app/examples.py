@@ -91,6 +91,7 @@ BATCH_RESPONSE: dict[str, Any] = {"results": [{**SUMMARY, "id": f"{REQUEST_ID}-0
 SOURCE_ITEM: dict[str, Any] = {"text": "summaries", "start": 46, "end": 55}
 SUMMARY_ITEM: dict[str, Any] = {"text": "summaries", "start": 14, "end": 23, "log_probability": -0.05, "copied": 0.93}
 TOP_WEIGHT: dict[str, Any] = {"source": 1, "weight": 0.91}
+ATTENTION_USED: dict[str, Any] = {"layers": [4], "heads": [0, 1, 2, 3], "reduce": "mean", "drop_sinks": False}
 ATTENTION: dict[str, Any] = {
     "source_tokens": [{"text": "short", "start": 40, "end": 45}, SOURCE_ITEM],
     "summary_tokens": [
@@ -110,7 +111,10 @@ DEFAULT_PARAMETERS: dict[str, Any] = {
     "length_penalty": 1.0,
     "no_repeat_ngram_size": 3,
     "numbers_from_source": True,
+    "repetition_penalty": 1.0,
+    "early_stopping": False,
 }
+MODEL_ATTENTION: dict[str, Any] = {"layers": 1, "heads": 1, "default_layers": [0], "default_heads": [0]}
 MODEL: dict[str, Any] = {
     "name": "news-en",
     "family": "lstm",
@@ -122,6 +126,8 @@ MODEL: dict[str, Any] = {
     "parameter_count": 8_300_000,
     "precision": "float32",
     "device": "cpu",
+    "decoding": "batched",
+    "attention": MODEL_ATTENTION,
     "card": "# news-en",
 }
 MODEL_LIST: dict[str, Any] = {"default": "news-en", "models": [MODEL]}
@@ -168,10 +174,12 @@ EXAMPLES = {
     "SourceItem": SOURCE_ITEM,
     "SummaryItem": SUMMARY_ITEM,
     "TopWeight": TOP_WEIGHT,
+    "AttentionUsed": ATTENTION_USED,
     "Attention": ATTENTION,
     "AttentionResponse": ATTENTION_RESPONSE,
     "ModelLimits": LIMITS,
     "DefaultParameters": DEFAULT_PARAMETERS,
+    "ModelAttention": MODEL_ATTENTION,
     "Model": MODEL,
     "ModelList": MODEL_LIST,
     "Reload": RELOAD,

@@ -70,6 +70,12 @@ def _string(value: object) -> str:
     return value
 
 
+def _true_false_or_never(value: object) -> object:
+    if isinstance(value, bool) or value == "never":
+        return value
+    raise PydanticCustomError("early_stopping", 'must be true, false or "never"')
+
+
 Text = Annotated[str, AfterValidator(_readable), WithJsonSchema({"type": "string", "minLength": 1})]
 # A text of a batch may be wrong in its own place, so that only its type is checked here.
 AnyText = Annotated[str, PlainValidator(_string), WithJsonSchema({"type": "string"})]
@@ -105,6 +111,21 @@ HuggingFaceTruncation = TypeAliasType(
         ),
     ],
 )
+EarlyStopping = TypeAliasType(
+    "EarlyStopping",
+    Annotated[
+        bool | Literal["never"],
+        PlainValidator(_true_false_or_never),
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "boolean"}, {"type": "string", "enum": ["never"]}],
+                "description": "When several beams stop, once as many summaries have ended: `true`: at once; `false`: "
+                "when none that goes on is better by then; `never`: when none could still become better.",
+                "examples": [False],
+            }
+        ),
+    ],
+)
 FinishReason = TypeAliasType(
     "FinishReason",
     Annotated[
@@ -133,6 +154,18 @@ AttentionFormat = TypeAliasType(
         Field(description="`dense`: the whole matrix; `top`: each row's largest weights.", examples=["top"]),
     ],
 )
+AttentionReduction = TypeAliasType(
+    "AttentionReduction",
+    Annotated[
+        Literal["mean", "max"],
+        Field(
+            description="How several heads become one: `mean` averages their weights, `max` takes the largest for each "
+            "token and divides by the sum.",
+            examples=["mean"],
+        ),
+    ],
+)
+Numbers = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class Sent(BaseModel):
@@ -158,6 +191,14 @@ class Parameters(Sent):
         description="Write no number in digits, and no name with digits (Q1), but those of the text, each as a whole "
         "and in its own form.",
     )
+    repetition_penalty: float | None = Field(
+        None,
+        ge=1,
+        le=10,
+        allow_inf_nan=False,
+        description="Above 1 makes tokens that the summary has already less likely.",
+    )
+    early_stopping: EarlyStopping | None = Field(None, description="When several beams stop.")
 
 
 class Options(Sent):
@@ -197,6 +238,14 @@ class AttentionRequest(Options):
     level: AttentionLevel = "token"
     format: AttentionFormat = "dense"
     top_k: int = Field(5, ge=1, le=1000, description="How many weights a row has with `format: top`.")
+    layers: Numbers | None = Field(
+        None, description="Layers of the decoder, counted from 0, whose attention is told; see `GET /models`."
+    )
+    heads: Numbers | None = Field(None, description="Heads of these layers, counted from 0; see `GET /models`.")
+    reduce: AttentionReduction = "mean"
+    drop_sinks: bool = Field(
+        False, description="Take the weight off punctuation, where it often means nothing; rows sum to 1 without it."
+    )
     precision: int = Field(5, ge=1, le=8, description="Decimals of weights, log-probabilities and coverage.")
 
     @field_validator("summary")
@@ -375,14 +424,26 @@ class SourceItem(Answered):
     text: str = Field(description="The token or word, without white space at its edges.")
     start: int = Field(description="Its first code point.")
     end: int = Field(description="The code point after its last.")
+    sink: bool | Absent = Field(
+        None, description="Only as `true`: punctuation, which attracts weight that often means nothing."
+    )
 
 
-class SummaryItem(SourceItem):
+class SummaryItem(Answered):
     """A row: a token or word of the summary; `text` is its `[start, end)`."""
+
+    text: str = Field(description="The token or word, without white space at its edges.")
+    start: int = Field(description="Its first code point.")
+    end: int = Field(description="The code point after its last.")
 
     log_probability: float = Field(description="Of the token, or the sum over those of the word.")
     copied: float | Absent = Field(
         None, description="Share of the probability that came from copying; absent when the model cannot copy."
+    )
+    dropped: float | Absent = Field(
+        None,
+        description="Share of the weight that fell on what has no column, as the start, the end and a prefix, or on "
+        "sinks that were dropped; absent when none can. A row that dropped all is zero.",
     )
 
 
@@ -391,6 +452,15 @@ class TopWeight(Answered):
 
     source: int = Field(description="Number of its column.")
     weight: float = Field(description="The weight.")
+
+
+class AttentionUsed(Answered):
+    """Which attention of the model is told."""
+
+    layers: list[int] = Field(description="Layers of the decoder, counted from 0.")
+    heads: list[int] = Field(description="Heads of each of these layers, counted from 0.")
+    reduce: AttentionReduction
+    drop_sinks: bool = Field(description="Whether the weight on punctuation was dropped.")
 
 
 class Attention(Answered):
@@ -403,6 +473,9 @@ class Attention(Answered):
         None, description="The largest weights of each row, largest first; only with `format: top`."
     )
     coverage: list[float] = Field(description="Sum of each column.")
+    used: AttentionUsed | Absent = Field(
+        None, description="Which attention this is; absent for a model with a single one, unless it was chosen."
+    )
 
 
 class AttentionResponse(Summary):
@@ -428,6 +501,17 @@ class DefaultParameters(Answered):
     length_penalty: float = Field(description="Above 0 favours longer summaries, below 0 shorter ones.")
     no_repeat_ngram_size: int = Field(description="No sequence of so many tokens occurs twice; 0 allows all.")
     numbers_from_source: bool = Field(description="Whether numbers may only be those of the text.")
+    repetition_penalty: float = Field(description="Above 1 makes tokens that the summary has already less likely.")
+    early_stopping: EarlyStopping = Field(description="When several beams stop.")
+
+
+class ModelAttention(Answered):
+    """The attentions over the text that a decoder has, and those that are told when none is chosen."""
+
+    layers: int = Field(description="Layers of the decoder.")
+    heads: int = Field(description="Heads of each layer.")
+    default_layers: list[int] = Field(description="What is told when `layers` is left out.")
+    default_heads: list[int] = Field(description="What is told when `heads` is left out.")
 
 
 class Model(Answered):
@@ -443,6 +527,12 @@ class Model(Answered):
     parameter_count: int = Field(description="How many weights it has.")
     precision: str = Field(description="Arithmetic that it computes in.")
     device: str = Field(description="Where it computes.")
+    decoding: Literal["batched", "unbatched"] = Field(
+        description="`batched`: a decoder step advances all live texts at once. `unbatched`: Hugging Face's own code "
+        "steps them one after the other, since there is no such step for this architecture; everything else is the "
+        "same, but texts that are live at once take as long as one by one."
+    )
+    attention: ModelAttention = Field(description="What `/attention` can tell of it.")
     card: str = Field(description="The model card, in Markdown.")
 
 

@@ -6,25 +6,28 @@ Python over its own numbers, so nothing in it can depend on who shares the batch
 
 - Candidates of a row come best first, equal values in the order of their columns, and as many as the search looks at:
   a few are read with all the rows, more only where a row needs them. Amid a number none but the right ones are.
-- Blocking (suppressed tokens, `min_length`, repeated n-grams, numbers that the source has not) passes candidates over
-  and never renormalises: what is recorded, summed and reported are the model's raw log-probabilities.
+- Rules (`app.rules`) pass candidates over: suppressed tokens, `min_length`, repeated n-grams, numbers that the source
+  has not. What is recorded and reported are the model's raw log-probabilities; what is summed is what they count, which
+  is less for what is repeated with a `repetition_penalty`: on log-probabilities, and with one beam on logits.
 - A number that has begun is written to its end, even where that repeats an n-gram; a part of one is taken off a summary
   that is cut.
 - The end token is not counted by `min_length` and `max_length`. After `max_length` tokens one last step lets a
   hypothesis end by itself (`stop`); one that does not is cut (`length`).
-- Ranking is that of Hugging Face `generate`: sum of log-probabilities / (tokens ** length_penalty), the end token
-  counted where it was written. Cut hypotheses compete with ended ones by the same number.
-- A beam stops early once `num_beams` hypotheses have ended and none of the live ones beats the worst of them at its
-  present length: Hugging Face's `early_stopping=False`.
+- Ranking is that of Hugging Face `generate`: the sum / (tokens ** length_penalty); tokens are those of the summary, the
+  end token where it was written, and what was forced before them for nothing. Cut hypotheses compete with ended ones by
+  the same number; where `Special` says so, with the token that would have come next, or with a forced end.
+- A beam stops early once `num_beams` hypotheses have ended: at once with `early_stopping`; without, when none of the
+  live ones beats the worst of them at its present length; with "never", when none would even at the best length.
 - A row that is left without any candidate is cut where it stands.
 """
 
 import heapq
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 import torch
@@ -34,6 +37,7 @@ from app.models.base import Candidates, DecodingOptions, Special
 from app.models.kernels.top import top
 from app.models.transfer import upload
 from app.numerals import SourceNumbers
+from app.rules import Candidate, Rules, Weighed
 
 # The smallest normal float32 as a logarithm: what a given token counts that the model cannot write at all.
 LOWEST_LOG_PROBABILITY = math.log(torch.finfo(torch.float32).tiny)
@@ -42,8 +46,6 @@ BLOCK = 64  # columns
 MORE = 64  # candidates of a row that are read when those read with the others were not enough
 FEWEST = 8  # candidates of a row that are read with the others: a GPU would have to be waited for again
 
-Candidate = tuple[int, float]  # column, raw log-probability
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -51,16 +53,18 @@ class Ask:
 
     count: int = 1
     wanted: tuple[int, ...] | None = None
-
-
-_BEST = Ask()
+    normalizer: bool = False
 
 
 class Answer(NamedTuple):
-    """A row's candidates, best first, to be looked at before the next step. `broken`: it has no distribution (NaN)."""
+    """A row's candidates, best first, to be looked at before the next step. `broken`: it has no distribution (NaN).
+
+    `normalizer` makes logits of log-probabilities, where it was asked for and the model has any.
+    """
 
     candidates: Iterable[Candidate]
     broken: bool = False
+    normalizer: float = 0.0
 
 
 class Hypothesis(NamedTuple):
@@ -95,6 +99,10 @@ class Found:
     finish_reason: Literal["stop", "length", "given"]
 
 
+_Scored = tuple[float, Hypothesis]  # what it is ranked by
+_score = itemgetter(0)
+
+
 class Written(NamedTuple):
     """The token that a search wrote last; None, and its log-probability 0, once it is over.
 
@@ -107,41 +115,19 @@ class Written(NamedTuple):
     kept: int
 
 
-class Rules:
-    """What a summary may not write, whatever the model prefers. With `numbers`, no numbers but these are written."""
-
-    def __init__(self, options: DecodingOptions, special: Special, numbers: SourceNumbers | None) -> None:
-        self._options, self._special, self._numbers = options, special, numbers
-
-    def allow(self, tokens: Sequence[int], token: int) -> bool:
-        """Whether this token may be written after those."""
-        if token in self._special.suppressed or (self._numbers and not self._numbers.allow(tokens, token)):
-            return False
-        if token == self._special.end:
-            return len(tokens) >= self._options.min_length
-        if token not in tokens or token not in repeated_ngram_tokens(tokens, self._options.no_repeat_ngram_size):
-            return True
-        return self._numbers is not None and self._numbers.goes_on(tokens, token)
-
-    def ask(self, tokens: Sequence[int], usual: Ask, candidates: Candidates) -> Ask:
-        """What to ask of a row that has written these tokens."""
-        only = self._numbers.only(tokens) if self._numbers else None
-        return usual if only is None else Ask(wanted=tuple(candidates.columns(only)))
-
-    def kept(self, tokens: Sequence[int]) -> int:
-        """How many of these are left if nothing follows: a mere part of a number at their end is taken away."""
-        return self._numbers.finished(tokens) if self._numbers else len(tokens)
-
-    def cut(self, hypothesis: Hypothesis) -> Found:
-        """A hypothesis that did not end by itself."""
-        return Found(hypothesis.head(self.kept(hypothesis.tokens)), "length")
-
-
 class Search(ABC):
     """One source being decoded in `width` slots; slot i holds live hypothesis i."""
 
     width: int
     found: Found | None = None
+
+    def __init__(self, special: Special) -> None:
+        self._opening = (special.start, *special.forced)
+
+    @property
+    def opening(self) -> bool:
+        """Whether the next step only takes in what comes before the summary."""
+        return len(self._opening) > 1
 
     @abstractmethod
     def written(self) -> list[int]:
@@ -151,9 +137,16 @@ class Search(ABC):
     def asks(self) -> list[Ask]:
         """What to read off each live row after the next step."""
 
-    @abstractmethod
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         """Take one step: hypothesis i now continues from what slot `parents[i]` held. Empty when `found` is set."""
+        if not self.opening:
+            return self._advance(answers)
+        self._opening = self._opening[1:]
+        return [0]
+
+    @abstractmethod
+    def _advance(self, answers: Sequence[Answer]) -> list[int]:
+        """A step that writes."""
 
 
 class BeamSearch(Search):
@@ -166,69 +159,107 @@ class BeamSearch(Search):
         candidates: Candidates,
         numbers: SourceNumbers | None = None,
     ) -> None:
+        super().__init__(special)
         self.width = options.num_beams
         self._options = options
         self._special = special
         self._candidates = candidates
-        self._rules = Rules(options, special, numbers)
+        self._rules = Rules(options, special, candidates, numbers)
         self._usual = Ask(2 * self.width)
         self._length = 0
         self._live = [Hypothesis()]
-        self._totals = [0.0]  # of their log-probabilities
-        self._ended: list[Hypothesis] = []  # the best `width`, best first
+        self._totals = [0.0]  # what they count, the best first
+        self._ended: list[_Scored] = []  # the best `width`, best first
 
     def written(self) -> list[int]:
-        return [hypothesis.tokens[-1] if hypothesis.tokens else self._special.start for hypothesis in self._live]
+        return [hypothesis.tokens[-1] if hypothesis.tokens else self._opening[0] for hypothesis in self._live]
 
     def asks(self) -> list[Ask]:
-        return [self._rules.ask(hypothesis.tokens, self._usual, self._candidates) for hypothesis in self._live]
+        return [_ask(self._rules, hypothesis.tokens, self._usual) for hypothesis in self._live]
 
-    def advance(self, answers: Sequence[Answer]) -> list[int]:
+    def _advance(self, answers: Sequence[Answer]) -> list[int]:
+        last = self._length == self._options.max_length
+        if last and self._special.as_generate:
+            return self._conclude([self._next_of_all(answers)])
         ended, grown, totals = self._choose(answers)
         if ended:
-            self._ended = sorted([*self._ended, *ended.values()], key=self._penalised, reverse=True)[: self.width]
-        if self._length == self._options.max_length:
-            return self._conclude([live for row, live in enumerate(self._live) if row not in ended])
+            self._ended = sorted([*self._ended, *ended], key=_score, reverse=True)[: self.width]
+        if last:
+            return self._conclude(self._cut({hypothesis.tokens for _, hypothesis in ended}))
         if not grown:
-            return self._conclude([] if self._ended else self._live)
+            return self._conclude([] if self._ended else self._cut(()))
         self._live, self._totals = grown, totals
         self._length += 1
-        if len(self._ended) == self.width and self._penalised(self._ended[-1]) >= max(map(self._penalised, grown)):
-            return self._conclude([])
-        return [hypothesis.rows[-1] for hypothesis in grown]
+        return self._conclude([]) if self._is_done() else [hypothesis.rows[-1] for hypothesis in grown]
 
-    def _choose(self, answers: Sequence[Answer]) -> tuple[dict[int, Hypothesis], list[Hypothesis], list[float]]:
-        """Of what may follow: the ends among the best `width`, by row, and the best others with their totals."""
-        ended: dict[int, Hypothesis] = {}
+    def _choose(self, answers: Sequence[Answer]) -> tuple[list[_Scored], list[Hypothesis], list[float]]:
+        """Of what may follow: the ends among the best `width`, and the best others with their totals."""
+        ended: list[_Scored] = []
         grown: list[Hypothesis] = []
         totals: list[float] = []
-        for total, row, column, log_probability in _best_first(self._totals, answers):
-            live, token = self._live[row], self._candidates.token(column)
-            if not self._rules.allow(live.tokens, token):
-                continue
-            if token != self._special.end:
+        for total, row, token, log_probability in self._following(answers):
+            live = self._live[row]
+            if token not in self._rules.ends:
                 grown.append(live.extended(token, log_probability, row))
-                totals.append(-total)
+                totals.append(total)
             elif len(ended) + len(grown) < self.width:
-                ended[row] = live.ended(log_probability)
+                ended.append((self._scored(total, self._length + 1), live.ended(log_probability)))
             if len(grown) == self.width:
                 break
         return ended, grown, totals
 
-    def _conclude(self, cut: Sequence[Hypothesis]) -> list[int]:
-        best = max([*self._ended, *cut], key=self._penalised)
-        self.found = self._rules.cut(best) if best.end_log_probability is None else Found(best, "stop")
+    def _following(self, answers: Sequence[Answer]) -> Iterator[tuple[float, int, int, float]]:
+        """What may follow, the best first: the total, row, token, log-probability."""
+        rows = [
+            self._rules.weighed(live.tokens, answer.candidates, 0.0)
+            for live, answer in zip(self._live, answers, strict=True)
+        ]
+        for total, row, candidate in _best_first(self._totals, rows):
+            token = self._candidates.token(candidate[0])
+            if self._rules.allow(self._live[row].tokens, token):
+                yield -total, row, token, candidate[1]
+
+    def _is_done(self) -> bool:
+        """Whether as many as are followed have ended, and those that go on are not worth it."""
+        stopping, length = self._options.early_stopping, self._length
+        if len(self._ended) < self.width:
+            return False
+        if stopping == "never" and self._options.length_penalty > 0:
+            length = self._options.max_length + 1
+        return stopping is True or self._ended[-1][0] >= self._scored(self._totals[0], length)
+
+    def _cut(self, ended: Container[tuple[int, ...]]) -> list[_Scored]:
+        """The live ones as they stand, without those that have just ended."""
+        live = zip(self._totals, self._live, strict=True)
+        return [(self._scored(total, self._length), one) for total, one in live if one.tokens not in ended]
+
+    def _next_of_all(self, answers: Sequence[Answer]) -> _Scored:
+        """What `generate` would rank after `max_length` tokens: the best that may follow, though it is no end, or the
+        best of those that are then ended for nothing."""
+        forced = self._special.forced_end
+        following = (one for one in self._following(answers) if not (forced and one[1]))
+        total, row, token, log_probability = next(following, (self._totals[0], 0, None, 0.0))
+        live = self._live[row]
+        rank = self._scored(self._totals[0] if forced else total, self._length + 1)
+        return rank, live.ended(log_probability) if token in self._rules.ends else live
+
+    def _conclude(self, cut: Sequence[_Scored]) -> list[int]:
+        _, best = max([*self._ended, *cut], key=_score)
+        self.found = _cut(self._rules, best) if best.end_log_probability is None else Found(best, "stop")
         return []
 
-    def _penalised(self, hypothesis: Hypothesis) -> float:
-        return penalised_score(hypothesis.scored, self._options.length_penalty)
+    def _scored(self, total: float, length: int) -> float:
+        """What hypotheses are ranked by. An empty one, which only a row without any candidate ends with, has 0."""
+        return total / math.pow(max(length + len(self._special.forced), 1), self._options.length_penalty)
 
 
-def _best_first(totals: Sequence[float], answers: Sequence[Answer]) -> Iterator[tuple[float, int, int, float]]:
-    """Minus the total of log-probabilities, so that the best is the smallest; row, column, the last log-probability."""
-    candidates = [iter(answer.candidates) for answer in answers]
+def _best_first(
+    totals: Sequence[float], rows: Sequence[Iterable[Candidate | Weighed]]
+) -> Iterator[tuple[float, int, Candidate | Weighed]]:
+    """Minus the total with what a candidate counts, so that the best is the smallest; row, candidate."""
+    candidates = [iter(row) for row in rows]
     heads = [
-        (-(totals[row] + first[1]), row, *first)
+        (-(totals[row] + first[-1]), row, first)
         for row, own in enumerate(candidates)
         if (first := next(own, None)) is not None
     ]
@@ -241,7 +272,7 @@ def _best_first(totals: Sequence[float], answers: Sequence[Answer]) -> Iterator[
         if following is None:
             heapq.heappop(heads)
         else:
-            heapq.heapreplace(heads, (-(totals[row] + following[1]), row, *following))
+            heapq.heapreplace(heads, (-(totals[row] + following[-1]), row, following))
 
 
 class _OneRow(Search):
@@ -250,12 +281,12 @@ class _OneRow(Search):
     width = 1
 
     def __init__(self, special: Special) -> None:
-        self._special = special
+        super().__init__(special)
         self._tokens: list[int] = []
         self._log_probabilities: list[float] = []
 
     def written(self) -> list[int]:
-        return self._tokens[-1:] or [self._special.start]
+        return self._tokens[-1:] or [self._opening[0]]
 
     def _grow(self, token: int, log_probability: float) -> list[int]:
         self._tokens.append(token)
@@ -280,7 +311,8 @@ class GreedySearch(_OneRow):
         super().__init__(special)
         self._max_length = options.max_length
         self._candidates = candidates
-        self._rules = Rules(options, special, numbers)
+        self._rules = Rules(options, special, candidates, numbers)
+        self._usual = Ask() if options.repetition_penalty == 1 else Ask(FEWEST, normalizer=True)
 
     @property
     def latest(self) -> Written:
@@ -291,21 +323,21 @@ class GreedySearch(_OneRow):
         return Written(len(tokens) - 1, tokens[-1], self._log_probabilities[-1], self._rules.kept(tokens))
 
     def asks(self) -> list[Ask]:
-        return [self._rules.ask(self._tokens, _BEST, self._candidates)]
+        return [_ask(self._rules, self._tokens, self._usual)]
 
-    def advance(self, answers: Sequence[Answer]) -> list[int]:
-        for column, log_probability in answers[0].candidates:
-            token = self._candidates.token(column)
+    def _advance(self, answers: Sequence[Answer]) -> list[int]:
+        for candidate in self._rules.weighed(self._tokens, answers[0].candidates, answers[0].normalizer):
+            token = self._candidates.token(candidate[0])
             if self._rules.allow(self._tokens, token):
-                return self._take(token, log_probability)
-        self.found = self._rules.cut(self._hypothesis())
+                return self._take(token, candidate[1])
+        self.found = _cut(self._rules, self._hypothesis())
         return []
 
     def _take(self, token: int, log_probability: float) -> list[int]:
-        if token == self._special.end:
+        if token in self._rules.ends:
             self.found = Found(self._hypothesis(log_probability), "stop")
         elif len(self._tokens) == self._max_length:
-            self.found = self._rules.cut(self._hypothesis())
+            self.found = _cut(self._rules, self._hypothesis())
         else:
             return self._grow(token, log_probability)
         return []
@@ -324,7 +356,7 @@ class ForcedDecoding(_OneRow):
     def asks(self) -> list[Ask]:
         return [Ask(wanted=(self._wanted[len(self._tokens)],))]
 
-    def advance(self, answers: Sequence[Answer]) -> list[int]:
+    def _advance(self, answers: Sequence[Answer]) -> list[int]:
         _, log_probability = next(iter(answers[0].candidates), (None, LOWEST_LOG_PROBABILITY))
         log_probability = max(log_probability, LOWEST_LOG_PROBABILITY)
         if len(self._tokens) < len(self._given):
@@ -333,26 +365,32 @@ class ForcedDecoding(_OneRow):
         return []
 
 
-def penalised_score(log_probabilities: Sequence[float], length_penalty: float) -> float:
-    """What hypotheses are ranked by. An empty one, which only a row without a single candidate ends with, scores 0."""
-    return sum(log_probabilities) / math.pow(max(len(log_probabilities), 1), length_penalty)
+def _ask(rules: Rules, tokens: Sequence[int], usual: Ask) -> Ask:
+    """What to ask of a row that has written these tokens."""
+    only = rules.only(tokens)
+    return usual if only is None else replace(usual, wanted=only)
 
 
-def repeated_ngram_tokens(tokens: Sequence[int], size: int) -> tuple[int, ...]:
-    """Tokens that would complete an n-gram of this size for the second time; none for a size of 0."""
-    if size < 1 or len(tokens) < size:
-        return ()
-    beginning = tuple(tokens[len(tokens) - size + 1 :])
-    ngrams = (tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1))
-    return tuple({ngram[-1] for ngram in ngrams if ngram[:-1] == beginning})
+def _cut(rules: Rules, hypothesis: Hypothesis) -> Found:
+    """A hypothesis that did not end by itself."""
+    return Found(hypothesis.head(rules.kept(hypothesis.tokens)), "length")
 
 
-def select(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
+def select(log_probabilities: Tensor, asks: Sequence[Ask], normalizers: Tensor | None = None) -> list[Answer]:
     """Read what every search asks off one step's log-probabilities, with a single copy to the host.
 
     log_probabilities: (rows, columns), raw; one ask and one answer for each row. An answer reads on where a search
     looks at more than it asked for: they must stay as they are until all have advanced.
+    normalizers: (rows,), as in `StepOutput`; another copy, where anyone asks for them.
     """
+    answers = _read(log_probabilities, asks)
+    if normalizers is None or not any(ask.normalizer for ask in asks):
+        return answers
+    own = zip(answers, normalizers.tolist(), strict=True)
+    return [answer._replace(normalizer=normalizer) for answer, normalizer in own]
+
+
+def _read(log_probabilities: Tensor, asks: Sequence[Ask]) -> list[Answer]:
     count = max(ask.count for ask in asks)
     if log_probabilities.device.type == "cpu" and (best := top(log_probabilities, count)):
         read = zip(asks, best[1].tolist(), best[0].tolist(), strict=True)

@@ -19,7 +19,8 @@ from rich.progress import track
 from app.models.base import Candidates, DecodingOptions, Memory, Seq2SeqModel
 from app.models.registry import load
 from app.numerals import Numerals, SourceNumbers
-from app.search import Answer, BeamSearch, Candidate, Rules, select
+from app.rules import Candidate, Rules
+from app.search import Answer, BeamSearch, select
 from benchmarks.texts import mixed
 from training.data import Pair, read
 
@@ -106,7 +107,7 @@ class Watcher:
         options, special = self._options, self._model.info.special
         numbers = SourceNumbers(self._numerals, source, range(len(source)))
         search = BeamSearch(options, special, memory.candidates, numbers)
-        return WatchedSearch(search, Rules(options, special, numbers), memory.candidates)
+        return WatchedSearch(search, Rules(options, special, memory.candidates, numbers), memory.candidates)
 
 
 def near_ties(model: Seq2SeqModel, pairs: Sequence[Pair], beams: int, keep: int) -> list[NearTie]:

@@ -1,7 +1,8 @@
 """A small deterministic model at the seam: its outputs depend on a row's own source and prefix only.
 
 Every run of non-space characters is one token. Words outside the vocabulary fall on one of its words by a checksum.
-Three words make the model fail on purpose; `FakeModel.gate` holds decoder steps back, so that tests need no sleeping.
+It has the layers and heads of its info, which look beyond the source too where that is not `whole`. Three words make
+the model fail on purpose; `FakeModel.gate` holds decoder steps back, so that tests need no sleeping.
 """
 
 import re
@@ -15,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from app.models.base import (
+    AttentionInfo,
+    AttentionOptions,
     Candidates,
     DecoderState,
     DecodingOptions,
@@ -46,6 +49,7 @@ VOCABULARY = ("<s>", "</s>", "<pad>", *POISON, *WORDS)
 WORD_IDS = {word: number for number, word in enumerate(VOCABULARY) if number > PAD}
 FIRST_WORD = VOCABULARY.index(WORDS[0])
 COPY_GATE = 0.4
+ADDED = 2  # places that are not of the source
 _TOKEN = re.compile("[^\\s\u200b]+")  # a text of zero-width spaces has no token at all
 
 Source = tuple[int, ...]
@@ -136,6 +140,7 @@ class FakeMemory(Memory):
 class Row:
     source: Source
     prefix: Prefix
+    attention: AttentionOptions | None = None
 
 
 class FakeState(DecoderState):
@@ -154,18 +159,19 @@ class FakeState(DecoderState):
         assert row is not None, f"slot {slot} is free"
         return row
 
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, FakeMemory)
+        assert attention is None or (attention.layers and attention.heads), "nothing may be left open"
         for slot in rows:
             assert self.slots[slot] is None, f"slot {slot} is taken"
-            self.slots[slot] = Row(memory.source, ())
+            self.slots[slot] = Row(memory.source, (), attention)
 
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:
         assert len(set(rows)) == len(rows) == len(tokens) > 0
         self._model.gate.pass_through()
         for slot, token in zip(rows, tokens, strict=True):
             row = self._row(slot)
-            self.slots[slot] = Row(row.source, (*row.prefix, token))
+            self.slots[slot] = replace(row, prefix=(*row.prefix, token))
         stepped = [self._row(slot) for slot in rows]
         return self._model.run_step(stepped)
 
@@ -255,8 +261,8 @@ class FakeModel(Seq2SeqModel):
             raise RuntimeError("this row cannot be stepped")
         outputs = [distribution(row) for row in rows]
         attention = np.zeros((len(rows), max(len(row.source) for row in rows)), np.float32)
-        for number, (_, weights) in enumerate(outputs):
-            attention[number, : len(weights)] = weights
+        for number, row in enumerate(rows):
+            attention[number, : len(row.source)] = told(row, self.info.attention)
         return StepOutput(
             log_probabilities=torch.from_numpy(np.stack([log_probabilities for log_probabilities, _ in outputs])),
             attention=torch.from_numpy(attention),
@@ -275,6 +281,24 @@ def distribution(row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     mixed = (1.0 - COPY_GATE) * _softmax(logits)
     np.add.at(mixed, np.array(row.source), np.float32(COPY_GATE) * weights)
     return np.log(mixed).astype(np.float32), weights
+
+
+def told(row: Row, info: AttentionInfo) -> NDArray[np.float32]:
+    """(source,) attention of one row as it was asked for; zero where nobody did."""
+    if row.attention is None:
+        return np.zeros(len(row.source), np.float32)
+    if info.whole:
+        return distribution(row)[1]
+    heads = attentions(row, info)[np.ix_(row.attention.layers or (), row.attention.heads or ())]
+    weights = heads.mean((0, 1)) if row.attention.reduce == "mean" else heads.max((0, 1))
+    content: NDArray[np.float32] = (weights / weights.sum())[ADDED:].astype(np.float32)
+    return content
+
+
+def attentions(row: Row, info: AttentionInfo) -> NDArray[np.float64]:
+    """(layers, heads, places) of one step of a row, those that are not of the source first."""
+    random = np.random.default_rng(zlib.crc32(repr((row.source, row.prefix, "heads")).encode()))
+    return random.dirichlet(np.ones(ADDED + len(row.source)), (info.layers, info.heads))
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:

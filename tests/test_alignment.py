@@ -1,11 +1,13 @@
 """Attention over tokens becomes attention over spans without losing weight or place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.alignment import Attention, align, group_words, top
+from app.alignment import Attention, Level, align, group_words, normalised, top, without_sinks
 from app.models.base import Span, Tokens
 from tests.texts import texts, trained_tokenizer
 
@@ -109,3 +111,62 @@ def test_an_empty_summary_has_no_rows() -> None:
     assert aligned.weights.shape == (0, 2)
     assert aligned.summary == ()
     assert aligned.coverage.tolist() == [0.0, 0.0]
+
+
+def test_rows_are_made_to_sum_to_one_and_what_they_lacked_is_told() -> None:
+    tiny = np.finfo(np.float32).smallest_subnormal
+    weights, dropped = normalised(np.array([[0.1, 0.3], [0, 0], [0.5, 0.5], [tiny, 0]], np.float32))
+    np.testing.assert_allclose(weights, [[0.25, 0.75], [0.0, 0.0], [0.5, 0.5], [1.0, 0.0]], rtol=1e-6)
+    np.testing.assert_allclose(dropped, [0.6, 1, 0, 1], rtol=1e-6)
+
+
+def test_punctuation_is_a_sink_and_what_has_no_characters_too() -> None:
+    text = "“No”, 5 % — 3 $。"
+    spans = [(0, 1), (1, 3), (3, 5), (6, 7), (8, 9), (10, 11), (11, 11), (12, 13), (14, 15), (15, 16)]
+    marked = align(attention(tokens(text, *spans), tokens("a", (0, 1))), level="token", language="en").source
+    assert [item.text for item in marked if item.sink] == ["“", "”,", "%", "—", "", "。"]
+
+
+def test_sinks_that_are_dropped_leave_their_columns_and_the_mass_of_what_was_dropped_before() -> None:
+    source, summary = tokens("cat, dog.", (0, 3), (3, 4), (5, 8), (8, 9)), tokens("a b", (0, 1), (2, 3))
+    weights = np.array([[0.2, 0.5, 0.2, 0.1], [0, 0.5, 0, 0.5]], np.float32)
+    whole = Attention(source, summary, weights, np.zeros(2, np.float32), None)
+    kept = without_sinks(whole)
+    np.testing.assert_allclose(kept.weights, [[0.5, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]], rtol=1e-6)
+    assert kept.dropped == pytest.approx([0.6, 1])
+    partly = without_sinks(replace(whole, dropped=np.array([0.5, 0.5], np.float32)))
+    np.testing.assert_array_equal(partly.weights, kept.weights)
+    assert partly.dropped == pytest.approx([0.8, 1])
+    np.testing.assert_array_equal(weights[0], np.array([0.2, 0.5, 0.2, 0.1], np.float32))
+
+
+def test_a_word_is_the_mean_of_those_of_its_rows_that_saw_something() -> None:
+    source, summary = tokens("ab cd", (0, 2), (3, 5)), tokens("xy z", (0, 1), (1, 2), (3, 4))
+    weights = np.array([[0.25, 0.75], [0, 0], [0, 0]], np.float32)
+    shares = np.array([0.5, 1, 1], np.float32)
+    aligned = align(Attention(source, summary, weights, shares, None, shares), level="word", language="en")
+    np.testing.assert_array_equal(aligned.weights, np.array([[0.25, 0.75], [0, 0]], np.float32))
+    assert [item.dropped for item in aligned.summary] == [0.75, 1]
+
+
+@given(source=texts(), summary=texts(), seed=st.integers(0, 1000), level=st.sampled_from(["token", "word"]))
+def test_without_sinks_rows_sum_to_one_or_to_nothing_and_no_mass_is_lost(
+    source: str, summary: str, seed: int, level: str
+) -> None:
+    tokenizer = trained_tokenizer()
+    written = tokenizer.decode(tokenizer.encode(summary).ids)
+    whole = attention(tokenizer.encode(source), written, seed)
+    some = np.random.default_rng(seed).random(len(written.ids)).astype(np.float32)
+    whole = replace(whole, dropped=some)
+    options: Level = "word" if level == "word" else "token"
+    aligned = align(whole, level=options, language="en", drop_sinks=True)
+    sums, dropped = aligned.weights.sum(axis=1), np.array([item.dropped for item in aligned.summary])
+    assert np.isfinite(aligned.weights).all()
+    assert all(total == pytest.approx(1, abs=1e-4) for total, share in zip(sums, dropped, strict=True) if share < 1)
+    assert all(total == 0 for total, share in zip(sums, dropped, strict=True) if share == 1)
+    assert all(0 <= share <= 1 for share in dropped)
+    assert not aligned.weights[:, [item.sink for item in aligned.source]].any()
+    if level == "token":
+        sinks = [column for column, item in enumerate(aligned.source) if item.sink]
+        lost = whole.weights[:, sinks].sum(axis=1)
+        np.testing.assert_allclose(1 - dropped, (1 - some) * (1 - lost), atol=1e-5)

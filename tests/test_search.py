@@ -12,19 +12,17 @@ from torch import Tensor
 
 from app.models.base import Candidates, DecodingOptions, Shared, Special
 from app.models.kernels import library, missing
+from app.rules import Candidate, repeated_ngram_tokens
 from app.search import (
     BLOCK,
     LOWEST_LOG_PROBABILITY,
     Answer,
     Ask,
     BeamSearch,
-    Candidate,
     ForcedDecoding,
     Found,
     GreedySearch,
     Search,
-    penalised_score,
-    repeated_ngram_tokens,
     select,
 )
 
@@ -80,6 +78,11 @@ def run(searches: Sequence[Search], distributions: Sequence[Distribution]) -> li
 
 def decode(options: DecodingOptions, distribution: Distribution) -> Found:
     return run([BeamSearch(options, SPECIAL, CANDIDATES)], [distribution])[0]
+
+
+def penalised_score(log_probabilities: Sequence[float], length_penalty: float) -> float:
+    """What hypotheses are ranked by."""
+    return sum(log_probabilities) / math.pow(max(len(log_probabilities), 1), length_penalty)
 
 
 def read(scores: Tensor, ask: Ask) -> list[Candidate]:

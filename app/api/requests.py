@@ -7,8 +7,8 @@ from app.api.problems import invalid
 from app.config import Settings
 from app.engine.request import SummaryRequest
 from app.errors import FieldError, InvalidRequestError, RequestError, TooLargeError
-from app.models.base import DecodingOptions, ModelInfo
-from app.schemas import Options, Parameters
+from app.models.base import AttentionOptions, DecodingOptions, ModelInfo
+from app.schemas import AttentionRequest, Options, Parameters
 
 CHECKED_AT_ONCE = 200_000  # characters of texts: a fraction of a millisecond
 PARAMETERS = tuple(field.name for field in dataclasses.fields(DecodingOptions))
@@ -23,10 +23,15 @@ def decoding_options(parameters: Parameters, info: ModelInfo, *, stream: bool = 
             raise invalid((FieldError("/parameters/num_beams", "must be 1, or left out, with stream"),))
         sent["num_beams"] = 1
     chosen = {name: getattr(info.defaults, name) if value is None else value for name, value in sent.items()}
-    options = DecodingOptions(**{**chosen, "length_penalty": float(chosen["length_penalty"])})
+    penalties = {name: float(chosen[name]) for name in ("length_penalty", "repetition_penalty")}
+    options = DecodingOptions(**{**chosen, **penalties})
     if errors := _beyond(options, info):
         raise invalid(errors)
     return options
+
+
+def attention_options(request: AttentionRequest) -> AttentionOptions:
+    return AttentionOptions(_numbers(request.layers), _numbers(request.heads), request.reduce)
 
 
 def timeout_seconds(options: Options, settings: Settings) -> float:
@@ -68,6 +73,10 @@ def in_place(error: BaseException, places: Mapping[str, str]) -> BaseException:
     if not isinstance(error, InvalidRequestError):
         return error
     return invalid(tuple(FieldError(places.get(each.pointer, each.pointer), each.message) for each in error.errors))
+
+
+def _numbers(sent: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if sent is None else tuple(sorted(set(sent)))
 
 
 def _beyond(options: DecodingOptions, info: ModelInfo) -> tuple[FieldError, ...]:

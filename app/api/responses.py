@@ -7,8 +7,9 @@ import orjson
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from app.alignment import Attention, Item, SummaryItem, align, top
+from app.alignment import Item, SummaryItem, align, top
 from app.api.problems import describe
+from app.api.requests import attention_options
 from app.engine.pieces import Piece
 from app.engine.request import Part, Summary, Timing
 from app.models.base import ModelInfo, Span
@@ -16,6 +17,7 @@ from app.schemas import AttentionRequest
 
 JsonObject = dict[str, Any]
 DECIMALS = 5  # of what is streamed: those that /attention has when nothing is said
+CHOICES = ("layers", "heads", "reduce", "drop_sinks")  # of an attention, where there are several
 CELLS_AT_ONCE = 100_000  # weights written in one go: a few milliseconds
 
 
@@ -58,14 +60,26 @@ def piece_json(piece: Piece) -> JsonObject:
     }
 
 
-def attention_json(attention: Attention, language: str, wanted: AttentionRequest) -> JsonObject:
-    aligned = align(attention, level=wanted.level, language=language)
+def attention_json(summary: Summary, wanted: AttentionRequest) -> JsonObject:
+    """Of sinks, and of which attention it is, only a model with several tells, or one that was asked."""
+    assert summary.attention is not None  # it was asked for
+    info, language = summary.model.attention, summary.model.language
+    aligned = align(summary.attention, level=wanted.level, language=language, drop_sinks=wanted.drop_sinks)
     precision = wanted.precision
+    tells = not info.whole or not wanted.model_fields_set.isdisjoint(CHOICES)
     content: JsonObject = {
-        "source_tokens": [_source_item(item) for item in aligned.source],
+        "source_tokens": [_source_item(item, marked=tells and item.sink) for item in aligned.source],
         "summary_tokens": [_summary_item(item, precision) for item in aligned.summary],
         "coverage": _rounded(aligned.coverage, precision),
     }
+    if tells:
+        used = info.chosen(attention_options(wanted))
+        content["used"] = {
+            "layers": used.layers,
+            "heads": used.heads,
+            "reduce": used.reduce,
+            "drop_sinks": wanted.drop_sinks,
+        }
     if wanted.format == "dense":
         content["weights"] = _written(aligned.weights, precision)
     else:
@@ -93,6 +107,13 @@ def model_json(info: ModelInfo) -> JsonObject:
         "parameter_count": info.parameters,
         "precision": info.precision,
         "device": info.device,
+        "decoding": info.decoding,
+        "attention": {
+            "layers": info.attention.layers,
+            "heads": info.attention.heads,
+            "default_layers": info.attention.default.layers,
+            "default_heads": info.attention.default.heads,
+        },
         "card": info.card,
     }
 
@@ -110,8 +131,9 @@ def _rounded(values: NDArray[np.float32], precision: int) -> NDArray[np.float64]
     return rounded
 
 
-def _source_item(item: Item) -> JsonObject:
-    return {"text": item.text, "start": item.start, "end": item.end}
+def _source_item(item: Item, *, marked: bool) -> JsonObject:
+    content: JsonObject = {"text": item.text, "start": item.start, "end": item.end}
+    return {**content, "sink": True} if marked else content
 
 
 def _summary_item(item: SummaryItem, precision: int) -> JsonObject:
@@ -123,6 +145,8 @@ def _summary_item(item: SummaryItem, precision: int) -> JsonObject:
     }
     if item.copied is not None:
         content["copied"] = round(float(item.copied), precision)
+    if item.dropped is not None:
+        content["dropped"] = round(float(item.dropped), precision)
     return content
 
 

@@ -11,6 +11,7 @@ from app.api.record import record_of
 from app.api.requests import (
     CHECKED_AT_ONCE,
     admissible,
+    attention_options,
     check_count,
     check_text,
     decoding_options,
@@ -103,6 +104,7 @@ async def attend(body: AttentionRequest, request: Request, service: ServiceDep) 
         decoding_options(body.parameters, engine.info),
         truncation=body.truncation,
         attention=True,
+        attention_options=attention_options(body),
         given=body.summary,
         timeout=timeout_seconds(body, service.settings),
     )
@@ -135,7 +137,6 @@ def _in_batch(result: Result, place: int, request: Request) -> JsonObject:
 
 
 def _attention_response(summary: Summary, body: AttentionRequest, request: Request) -> Response:
-    assert summary.attention is not None  # it was asked for
     content = summary_json(summary, record_of(request).request_id)
-    content["attention"] = attention_json(summary.attention, summary.model.language, body)
+    content["attention"] = attention_json(summary, body)
     return json_response(content, summary.timing)

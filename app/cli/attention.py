@@ -12,6 +12,7 @@ from app.cli.options import (
     ApiKey,
     Cut,
     Device,
+    EarlyStopping,
     Json,
     LengthPenalty,
     MaxLength,
@@ -21,6 +22,7 @@ from app.cli.options import (
     NumBeams,
     NumbersFromSource,
     Precision,
+    RepetitionPenalty,
     Store,
     Url,
     parameters,
@@ -30,6 +32,13 @@ from app.cli.places import view
 from app.errors import FieldError, InputError, InvalidRequestError
 from app.schemas import AttentionRequest
 
+WHICH = "Which attention, where a model has several"
+Layers = Annotated[
+    list[int] | None, typer.Option(min=0, rich_help_panel=WHICH, help="A layer of the decoder, from 0; several times.")
+]
+Heads = Annotated[
+    list[int] | None, typer.Option(min=0, rich_help_panel=WHICH, help="A head of these layers, from 0; several times.")
+]
 EXAMPLES = """[bold]Examples[/bold]
 
 precis attention article.txt
@@ -49,6 +58,14 @@ def attention(
     ] = None,
     level: Annotated[Literal["word", "token"], typer.Option(help="What rows and columns are.")] = "word",
     top: Annotated[int, typer.Option(min=1, max=20, help="Words of the text shown for each of the summary.")] = 3,
+    layers: Layers = None,
+    heads: Heads = None,
+    reduce: Annotated[
+        Literal["mean", "max"] | None, typer.Option(rich_help_panel=WHICH, help="How several heads become one.")
+    ] = None,
+    drop_sinks: Annotated[
+        bool, typer.Option("--drop-sinks", rich_help_panel=WHICH, help="Take the weight off punctuation.")
+    ] = False,
     json: Json = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page that needs nothing else, to look at and pass on.")
@@ -62,6 +79,8 @@ def attention(
     length_penalty: LengthPenalty = None,
     no_repeat_ngram_size: NoRepeatNgramSize = None,
     numbers_from_source: NumbersFromSource = None,
+    repetition_penalty: RepetitionPenalty = None,
+    early_stopping: EarlyStopping = None,
     url: Url = None,
     api_key: ApiKey = None,
     model_store: Store = None,
@@ -79,14 +98,23 @@ def attention(
         length_penalty=length_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
         numbers_from_source=numbers_from_source,
+        repetition_penalty=repetition_penalty,
+        early_stopping=early_stopping,
     )
     if png is not None:
         from app.cli.picture import draw  # first: what it needs may be missing
     (given,) = inputs.read([file], lines=False)
     if isinstance(given.text, InputError):
         raise InputError(f"{file}: {told(given.text)}")
+    which = {"layers": layers, "heads": heads, "reduce": reduce, "drop_sinks": drop_sinks or None}
     request = _request(
-        text=given.text, summary=summary, level=level, model=model, parameters=chosen, truncation=truncation
+        text=given.text,
+        summary=summary,
+        level=level,
+        model=model,
+        parameters=chosen,
+        truncation=truncation,
+        **{name: value for name, value in which.items() if value is not None},
     )
     with open_backend(Where(url, model, model_store, device, precision, api_key)) as backend:
         response = backend.attention(request)

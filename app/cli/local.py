@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from math import inf
 from typing import Self
 
 import orjson
 
-from app.api.requests import check_text, decoding_options
+from app.api.requests import attention_options, check_text, decoding_options
 from app.api.responses import attention_json, model_json, summary_json
 from app.api.service import Service
 from app.cli.backend import Answer
@@ -60,11 +61,12 @@ class Local:
         check_text(request.text, self._settings)
         if request.summary is not None:
             check_text(request.summary, self._settings, "/summary")
-        (future,) = self._engine.submit([self._request(request.text, request, attention=True, given=request.summary)])
+        plain = self._request(request.text, request)
+        asked = replace(plain, attention=True, attention_options=attention_options(request), given=request.summary)
+        (future,) = self._engine.submit([asked])
         summary = future.result()
-        assert summary.attention is not None  # it was asked for
         content = summary_json(summary, uuid.uuid4().hex)
-        content["attention"] = attention_json(summary.attention, summary.model.language, request)
+        content["attention"] = attention_json(summary, request)
         return AttentionResponse.model_validate_json(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def models(self) -> ModelList:
@@ -109,11 +111,9 @@ class Local:
                     return
             yield _answer(waiting.popleft())
 
-    def _request(
-        self, text: str, options: Options, *, attention: bool = False, given: str | None = None
-    ) -> SummaryRequest:
+    def _request(self, text: str, options: Options) -> SummaryRequest:
         chosen = decoding_options(options.parameters, self._engine.info)
-        return SummaryRequest(text, chosen, options.truncation, attention=attention, given=given, timeout=inf)
+        return SummaryRequest(text, chosen, options.truncation, timeout=inf)
 
 
 def _done(waiting: Future[Written] | PrecisError) -> bool:

@@ -1,14 +1,14 @@
-"""`precis models`: what there is to summarize with, and whether it is intact."""
+"""`precis models`: what there is to summarize with, whether it is intact, and how more is brought."""
 
 import sys
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from app.cli.backend import Where, open_backend
+from app.cli.bring import bring
 from app.cli.options import ApiKey, Device, Json, Precision, Store, Url
-from app.cli.output import harmless
+from app.cli.output import facts, harmless, print_columns
 from app.cli.verify import verify
 from app.schemas import Model
 
@@ -19,9 +19,14 @@ precis models list
 precis models show news-zh
 
 precis models verify
+
+precis models import bart-large-cnn
 """
-app = typer.Typer(no_args_is_help=True, epilog=EXAMPLES, help="List the models, show one, verify checkpoints.")
+app = typer.Typer(
+    no_args_is_help=True, epilog=EXAMPLES, help="List the models, show one, verify or import checkpoints."
+)
 app.command("verify")(verify)
+app.command("import")(bring)
 
 
 @app.command("list")
@@ -43,7 +48,7 @@ def list_models(
         ("*" if model.name == listed.default else "", model.name, model.language, _millions(model), model.description)
         for model in listed.models
     ]
-    _print_columns([("", "name", "language", "parameters", "description"), *rows])
+    print_columns([("", "name", "language", "parameters", "description"), *rows])
 
 
 @app.command("show")
@@ -62,7 +67,7 @@ def show(
     if json:
         print(model.model_dump_json())
         return
-    _print_columns(_facts(model))
+    print_columns(facts(model))
     print()
     if not sys.stdout.isatty():
         print(model.card.rstrip("\n"))
@@ -73,30 +78,5 @@ def show(
     Console().print(Markdown("\n".join(map(harmless, model.card.splitlines()))))
 
 
-def _facts(model: Model) -> list[tuple[str, str]]:
-    return [
-        ("name", model.name),
-        ("family", model.family),
-        ("language", model.language),
-        ("description", model.description),
-        ("digest", model.digest),
-        ("parameters", f"{model.parameter_count:,}"),
-        ("computed", f"in {model.precision} on {model.device}"),
-        *((name.replace("_", " "), str(value)) for name, value in model.limits),
-        *((f"--{name.replace('_', '-')}", str(value)) for name, value in model.default_parameters),
-    ]
-
-
 def _millions(model: Model) -> str:
     return f"{model.parameter_count / 1e6:.1f} M"
-
-
-def _print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """Every column as wide as its longest; the last one ends where it ends."""
-    from rich.cells import cell_len, set_cell_size
-
-    shown = [[harmless(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)][:-1]
-    for row in shown:
-        cells = [set_cell_size(cell, width) for cell, width in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[-1]]))

@@ -1,7 +1,7 @@
 """Options that several commands share. Names and meaning are those of the API and of the settings."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,6 +66,14 @@ NumbersFromSource = Annotated[
         "--numbers-from-source/--any-numbers", rich_help_panel=SEARCH, help="Write no number that the text has not."
     ),
 ]
+RepetitionPenalty = Annotated[
+    float | None,
+    typer.Option(min=1, max=10, rich_help_panel=SEARCH, help="Above 1, what is written already is less likely."),
+]
+EarlyStopping = Annotated[
+    Literal["true", "false", "never"] | None,
+    typer.Option(rich_help_panel=SEARCH, help="When beams stop: at once, when none is better, when none can be."),
+]
 Cut = Annotated[
     Truncation,
     typer.Option(
@@ -77,6 +85,8 @@ Cut = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text: the object that the API answers.")]
 
 
-def parameters(**chosen: float | bool | None) -> Parameters:
+def parameters(*, early_stopping: str | None, **chosen: float | None) -> Parameters:
     """What was chosen; the rest is the checkpoint's own."""
-    return Parameters.model_validate({name: value for name, value in chosen.items() if value is not None})
+    stopping = {"true": True, "false": False}.get(early_stopping or "", early_stopping)
+    every = {**chosen, "early_stopping": stopping}
+    return Parameters.model_validate({name: value for name, value in every.items() if value is not None})

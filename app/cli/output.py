@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from app.errors import FieldError, PrecisError, RequestError
-from app.schemas import FieldProblem, Problem
+from app.schemas import FieldProblem, Model, ModelAttention, Problem
 
 # Where a request is wrong is told by JSON pointers; here it is a text or an option.
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -33,6 +33,43 @@ def told(error: PrecisError) -> str:
 def harmless(text: str) -> str:
     """One line: without control characters, turns of the direction of writing, and bytes of a name that are no text."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _steers(character) else character for character in text)
+
+
+def facts(model: Model) -> list[tuple[str, str]]:
+    """What people want to know of a model, by name."""
+    return [
+        ("name", model.name),
+        ("family", model.family),
+        ("language", model.language),
+        ("description", model.description),
+        ("digest", model.digest),
+        ("parameters", f"{model.parameter_count:,}"),
+        ("computed", f"in {model.precision} on {model.device}"),
+        *((name.replace("_", " "), str(value)) for name, value in model.limits),
+        *((f"--{name.replace('_', '-')}", str(value)) for name, value in model.default_parameters),
+        ("decoding", model.decoding),
+        ("attention", _attention(model.attention)),
+    ]
+
+
+def _attention(attention: ModelAttention) -> str:
+    """Numbers are those of `--layers` and `--heads`."""
+    layers, heads = (
+        ", ".join(map(str, usual)) if len(usual) < count else "all"
+        for usual, count in ((attention.default_layers, attention.layers), (attention.default_heads, attention.heads))
+    )
+    return f"{attention.layers} layers of {attention.heads} heads; told unless chosen: layers {layers}, heads {heads}"
+
+
+def print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Every column as wide as its longest; the last one ends where it ends."""
+    from rich.cells import cell_len, set_cell_size
+
+    shown = [[harmless(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)][:-1]
+    for row in shown:
+        cells = [set_cell_size(cell, width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[-1]]))
 
 
 def _steers(character: str) -> bool:

@@ -31,7 +31,8 @@ class Remote:
             yield answer
 
     def attention(self, request: AttentionRequest) -> AttentionResponse:
-        shown = request.model_dump(include={"summary", "level", "format", "top_k", "precision"})
+        own = AttentionRequest.model_fields.keys() - {"text", *Options.model_fields}
+        shown = request.model_dump(include=own, exclude_unset=True)
         chosen = {**_chosen(request), **shown}
         return self._client.attention(request.text, **cast(AttentionOptions, chosen))
 

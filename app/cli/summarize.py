@@ -13,6 +13,7 @@ from app.cli.options import (
     ApiKey,
     Cut,
     Device,
+    EarlyStopping,
     Json,
     LengthPenalty,
     MaxLength,
@@ -22,6 +23,7 @@ from app.cli.options import (
     NumBeams,
     NumbersFromSource,
     Precision,
+    RepetitionPenalty,
     Store,
     Url,
     parameters,
@@ -63,6 +65,8 @@ def summarize(
     length_penalty: LengthPenalty = None,
     no_repeat_ngram_size: NoRepeatNgramSize = None,
     numbers_from_source: NumbersFromSource = None,
+    repetition_penalty: RepetitionPenalty = None,
+    early_stopping: EarlyStopping = None,
     url: Url = None,
     api_key: ApiKey = None,
     model_store: Store = None,
@@ -80,6 +84,8 @@ def summarize(
         length_penalty=length_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
         numbers_from_source=numbers_from_source,
+        repetition_penalty=repetition_penalty,
+        early_stopping=early_stopping,
     )
     options = Options(model=model, parameters=chosen, truncation=truncation)
     names = files or [inputs.STANDARD_INPUT]

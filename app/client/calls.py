@@ -28,6 +28,8 @@ class Options(TypedDict, total=False):
     length_penalty: float | None
     no_repeat_ngram_size: int | None
     numbers_from_source: bool | None
+    repetition_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
 
 
 class AttentionOptions(Options, total=False):
@@ -38,6 +40,10 @@ class AttentionOptions(Options, total=False):
     format: Literal["dense", "top"] | None
     top_k: int | None
     precision: int | None
+    layers: list[int] | None
+    heads: list[int] | None
+    reduce: Literal["mean", "max"] | None
+    drop_sinks: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from app.engine.chunking import chunks
 from app.engine.job import Plan
 from app.engine.request import SummaryRequest
 from app.errors import FieldError, InvalidRequestError, TooLargeError
-from app.models.base import DecodingOptions, Limits, ModelInfo, Seq2SeqModel, Tokens
+from app.models.base import AttentionOptions, DecodingOptions, Limits, ModelInfo, Seq2SeqModel, Tokens
 
 LONGEST_LENGTH_PENALTY = 10.0  # beyond it, a length to this power leaves the range of a float
+MOST_REPETITION_PENALTY = 10.0
 # Weights of one answer: 64 MB as float32. Rounded in double precision and written as JSON they take several times as
 # much for a moment, about 400 MB in all.
 MAX_ATTENTION_CELLS = 16_000_000
@@ -19,7 +20,11 @@ LONGEST_CUT = 64  # tokens of a word that are kept beyond the edge where it is c
 def plan(model: Seq2SeqModel, request: SummaryRequest, max_rows: int) -> Plan:
     """Check and tokenize one text. Raises InvalidRequestError, or TooLargeError, with what is wrong where."""
     limits = model.info.limits
-    errors = [*_option_errors(request.options, limits, max_rows), *_text_errors(request)]
+    errors = [
+        *_option_errors(request.options, limits, max_rows),
+        *_attention_errors(request.attention_options, model.info),
+        *_text_errors(request),
+    ]
     if errors:
         raise _invalid(*errors)
     given = _tokenize_given(model, request.given) if request.given is not None else None
@@ -100,6 +105,16 @@ def _option_errors(options: DecodingOptions, limits: Limits, max_rows: int) -> I
     if not math.fabs(options.length_penalty) <= LONGEST_LENGTH_PENALTY:
         bound = f"{LONGEST_LENGTH_PENALTY:g}"
         yield FieldError("/parameters/length_penalty", f"must be a number between -{bound} and {bound}")
+    if not 1 <= options.repetition_penalty <= MOST_REPETITION_PENALTY:
+        bound = f"{MOST_REPETITION_PENALTY:g}"
+        yield FieldError("/parameters/repetition_penalty", f"must be a number between 1 and {bound}")
+
+
+def _attention_errors(options: AttentionOptions, info: ModelInfo) -> Iterator[FieldError]:
+    there = info.attention
+    for name, chosen, count in (("layers", options.layers, there.layers), ("heads", options.heads, there.heads)):
+        if chosen is not None and not (chosen and set(chosen) <= set(range(count))):
+            yield FieldError(f"/{name}", f"must be below {count}: {info.name} has {count}, counted from 0")
 
 
 def _invalid(*errors: FieldError) -> InvalidRequestError:

@@ -89,21 +89,25 @@ def _attention(plan: Plan, outcomes: Sequence[Decoded], summary: Tokens) -> Atte
     """Rows of all parts, one after the other; a row's weight outside its own part is zero."""
     used = plan.parts[-1].stop
     weights = np.zeros((len(summary.ids), used), np.float32)
-    copied: list[NDArray[np.float32]] = []
     row = 0
     for part, outcome in zip(plan.parts, outcomes, strict=True):
         assert outcome.weights is not None
         weights[row : row + len(outcome.weights), part.start : part.stop] = outcome.weights
         row += len(outcome.weights)
-        copied += [] if outcome.copied is None else [outcome.copied]
     log_probabilities = [value for outcome in outcomes for value in outcome.found.hypothesis.log_probabilities]
     return Attention(
         source=plan.source.head(used),
         summary=summary,
         weights=weights,
         log_probabilities=np.array(log_probabilities, np.float32),
-        copied=np.concatenate(copied) if copied else None,
+        copied=_joined([outcome.copied for outcome in outcomes]),
+        dropped=_joined([outcome.dropped for outcome in outcomes]),
     )
+
+
+def _joined(shares: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    known = [share for share in shares if share is not None]
+    return np.concatenate(known) if known else None
 
 
 def _mean(log_probabilities: Sequence[float]) -> float:

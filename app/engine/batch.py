@@ -15,7 +15,7 @@ import torch
 from app.engine.job import Decoded, Task
 from app.engine.scheduler import passes
 from app.engine.trail import AttentionTrail, keep, top_sources
-from app.models.base import Candidates, Memory, Seq2SeqModel, StepOutput
+from app.models.base import USUAL_ATTENTION, AttentionOptions, Candidates, Memory, Seq2SeqModel, StepOutput
 from app.numerals import Numerals, SourceNumbers
 from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
 
@@ -86,6 +86,7 @@ class RunningBatch:
     def __init__(self, model: Seq2SeqModel, numerals: Numerals, capacity: int, clock: Callable[[], float]) -> None:
         self._model = model
         self._state = model.open(capacity)
+        self._whole = model.info.attention.whole
         self._numerals = numerals
         self._clock = clock
         self._arriving: deque[_Pass] = deque()
@@ -160,7 +161,7 @@ class RunningBatch:
         for task in arrived.tasks:
             memory, slots = arrived.memories.get(task.number), arrived.slots[task.number]
             if memory is not None:
-                self._state.join(slots, memory)
+                self._state.join(slots, memory, self._looked_at(task))
                 self._running[task.number] = self._started(task, slots, memory, arrived.began, seconds)
         lengths = [task.tokens for task in arrived.tasks]
         self.report.encodings.append((sum(lengths), self._model.positions(lengths), seconds))
@@ -185,16 +186,19 @@ class RunningBatch:
         over: list[Outcome] = []
         moved: list[tuple[int, int]] = []  # (slot, the slot it continues from)
         streamed: list[tuple[int, Written, int]] = []  # with its row
-        answers = select(output.log_probabilities, asks)
+        answers = select(output.log_probabilities, asks, output.normalizers)
         kept = keep(output) if any(one.trail for one, _ in live) else output
         for one, rows in live:
             own = answers[rows]
             if any(answer.broken for answer in own):
                 over.append((one.task.number, None))
                 continue
-            if one.trail:
+            opening = one.search.opening
+            if one.trail and not opening:
                 one.trail.record(kept, rows)
             parents = one.search.advance(own)
+            if opening:
+                continue
             moved += [(one.slots[row], one.slots[parent]) for row, parent in enumerate(parents) if row != parent]
             self._note_first_token(one)
             if one.search.found:
@@ -207,7 +211,7 @@ class RunningBatch:
             self._state.reorder([slot for slot, _ in moved], [parent for _, parent in moved])
         self.report.outcomes += over
         if streamed:
-            sources = top_sources(output.attention, [row for *_, row in streamed])
+            sources = top_sources(output.attention, [row for *_, row in streamed], whole=self._whole)
             self.report.written += [
                 (number, token, own) for (number, token, _), own in zip(streamed, sources, strict=True)
             ]
@@ -217,10 +221,10 @@ class RunningBatch:
         if one.trail is None:
             return Decoded(found, one.joined, one.encode_seconds, finished)
         try:
-            weights, copied = one.trail.follow(found.hypothesis)
+            followed = one.trail.follow(found.hypothesis)
         except ArithmeticError:
             return None
-        return Decoded(found, one.joined, one.encode_seconds, finished, weights, copied)
+        return Decoded(found, one.joined, one.encode_seconds, finished, *followed)
 
     def _note_first_token(self, one: _Running) -> None:
         if one.stepped or one.task.given:
@@ -231,8 +235,13 @@ class RunningBatch:
     def _started(
         self, task: Task, slots: Sequence[int], memory: Memory, joined: float, encode_seconds: float
     ) -> _Running:
-        trail = AttentionTrail(task.source) if task.attention else None
+        trail = AttentionTrail(task.source, whole=self._whole) if task.attention else None
         return _Running(task, slots, self._search(task, memory.candidates), trail, joined, encode_seconds)
+
+    def _looked_at(self, task: Task) -> AttentionOptions | None:
+        """Which of its attentions somebody will see."""
+        wanted = task.attention or (USUAL_ATTENTION if task.tells else None)
+        return wanted and self._model.info.attention.chosen(wanted)
 
     def _search(self, task: Task, candidates: Candidates) -> Search:
         options, special = task.options, self._model.info.special

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from app.engine.request import Summary, SummaryRequest
 from app.errors import RequestError
-from app.models.base import DecodingOptions, Tokens
+from app.models.base import AttentionOptions, DecodingOptions, Tokens
 from app.search import Found
 
 AROUND = 64  # tokens: a number that goes on beyond the edge of a part is read to its end, unless it is longer
@@ -68,7 +68,7 @@ class Task:
     options: DecodingOptions
     rows: int  # decoder rows that it needs from joining to leaving
     given: tuple[int, ...] | None = None
-    attention: bool = False
+    attention: AttentionOptions | None = None  # to be kept
     tells: bool = False  # each of its tokens, as it is written
 
     @property
@@ -85,7 +85,8 @@ class Task:
 class Decoded:
     """The outcome of one job; moments in seconds, on the engine's clock.
 
-    weights: (summary tokens, source tokens of the part); copied: (summary tokens,); only where attention was asked for.
+    weights: (summary tokens, source tokens of the part); copied, dropped: (summary tokens,); as `Attention`, and only
+        where it was asked for.
     """
 
     found: Found
@@ -94,6 +95,7 @@ class Decoded:
     finished: float
     weights: NDArray[np.float32] | None = None
     copied: NDArray[np.float32] | None = None
+    dropped: NDArray[np.float32] | None = None
 
 
 class Ticket:
@@ -185,7 +187,7 @@ class Job:
             plan.request.options,
             self.rows,
             plan.given.ids if plan.given else None,
-            plan.request.attention,
+            plan.request.attention_options if plan.request.attention else None,
             plan.request.on_token is not None,
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.alignment import Attention
-from app.models.base import DecodingOptions, ModelInfo, Span
+from app.models.base import USUAL_ATTENTION, AttentionOptions, DecodingOptions, ModelInfo, Span
 
 Truncation = Literal["head", "error", "chunk"]
 FinishReason = Literal["stop", "length", "given"]
@@ -32,6 +32,7 @@ class WrittenToken:
 class SummaryRequest:
     """One text to summarize.
 
+    `attention_options` choose among the attentions of the model, where `attention` is asked for.
     `given` is a summary to be scored and aligned (teacher forced) instead of a generated one.
     `timeout` is in seconds from the moment of submission.
     `on_token` is called for each token of a greedy search, by a thread of the worker, which it must not keep waiting.
@@ -41,6 +42,7 @@ class SummaryRequest:
     options: DecodingOptions
     truncation: Truncation = "head"
     attention: bool = False
+    attention_options: AttentionOptions = USUAL_ATTENTION
     given: str | None = None
     timeout: float = 60.0
     on_token: Callable[[WrittenToken], None] | None = None

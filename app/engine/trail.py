@@ -2,21 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from app.alignment import normalised
 from app.models.base import StepOutput
 from app.search import Hypothesis
 
 TOP_SOURCES = 5
 
 
-def top_sources(attention: Tensor, rows: Sequence[int]) -> list[tuple[tuple[int, float], ...]]:
-    """For each of these rows of a step, (rows, source), its largest weights as (column, weight), largest first."""
-    weights, columns = attention[list(rows)].topk(min(TOP_SOURCES, attention.shape[1]))
+def top_sources(attention: Tensor, rows: Sequence[int], *, whole: bool = True) -> list[tuple[tuple[int, float], ...]]:
+    """For each of these rows of a step, (rows, source), its largest weights as (column, weight), largest first.
+
+    whole: as `AttentionInfo`; rows that are not are divided by their sums.
+    """
+    asked = attention[list(rows)]
+    if not whole:
+        asked = asked / asked.sum(1, keepdim=True).clamp_min(torch.finfo(asked.dtype).tiny)
+    weights, columns = asked.topk(min(TOP_SOURCES, attention.shape[1]))
     pairs = zip(columns.tolist(), weights.tolist(), strict=True)
     # A row is zero beyond its own source.
     return [tuple((column, weight) for column, weight in zip(*pair, strict=True) if weight > 0) for pair in pairs]
@@ -28,11 +36,20 @@ def keep(output: StepOutput) -> StepOutput:
     return replace(output, attention=output.attention.clone(), copied=copied)
 
 
+class Followed(NamedTuple):
+    """(summary, source) weights; (summary,) copied and dropped shares: as `Attention`."""
+
+    weights: NDArray[np.float32]
+    copied: NDArray[np.float32] | None = None
+    dropped: NDArray[np.float32] | None = None
+
+
 class AttentionTrail:
     """Every step's attention over one source for every live hypothesis, on the device, in the order of the steps."""
 
-    def __init__(self, source: Sequence[int]) -> None:
-        self._source = np.array(source)
+    def __init__(self, source: Sequence[int], *, whole: bool = True) -> None:
+        """whole: as `AttentionInfo`."""
+        self._source, self._whole = np.array(source), whole
         self._weights: list[Tensor] = []  # (hypotheses, source) each
         self._gates: list[Tensor] = []  # (hypotheses,) each; none without a copy mechanism
 
@@ -42,15 +59,19 @@ class AttentionTrail:
         if output.copied is not None:
             self._gates.append(output.copied[rows])
 
-    def follow(self, winner: Hypothesis) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """(summary, source) weights and (summary,) copied shares of the hypothesis, along the rows that wrote it."""
+    def follow(self, winner: Hypothesis) -> Followed:
+        """Along the rows that wrote the hypothesis."""
         if not winner.rows:
-            empty = np.zeros((0, len(self._source)), np.float32)
-            return empty, np.zeros(0, np.float32) if self._gates else None
+            weights, none = np.zeros((0, len(self._source)), np.float32), np.zeros(0, np.float32)
+            return Followed(weights, none if self._gates else None, None if self._whole else none)
         weights = _along(self._weights, winner.rows)
         if not np.isfinite(weights).all():
             raise ArithmeticError("the attention is not finite")
-        return weights, self._copied(winner, weights) if self._gates else None
+        copied = self._copied(winner, weights) if self._gates else None
+        if self._whole:
+            return Followed(weights, copied)
+        weights, dropped = normalised(weights)
+        return Followed(weights, copied, dropped)
 
     def _copied(self, winner: Hypothesis, weights: NDArray[np.float32]) -> NDArray[np.float32]:
         """The share of each token's probability that came from copying it: (summary,)."""

@@ -6,8 +6,9 @@ requests, queues or HTTP; the engine knows nothing of a family but these classes
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 
@@ -37,6 +38,9 @@ class Tokens:
         return Tokens(self.text, self.ids[:count], self.spans[:count])
 
 
+EarlyStopping: TypeAlias = bool | Literal["never"]
+
+
 @dataclass(frozen=True, slots=True)
 class DecodingOptions:
     """How one request's summary is searched for; names are those of Hugging Face `generate`.
@@ -51,6 +55,8 @@ class DecodingOptions:
     length_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     numbers_from_source: bool = True
+    repetition_penalty: float = 1.0
+    early_stopping: EarlyStopping = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,71 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """Ids that have a meaning of their own; `suppressed` may never be generated."""
+    """Ids that have a meaning of their own, and what a checkpoint asks of every search; no request changes it.
+
+    The decoder is given `start` and then, whatever it would prefer, `forced`: a BOS or the code of a language, which is
+    no part of the summary. `end` ends a summary, and so do `other_ends`.
+
+    suppressed: may never be generated.
+    suppressed_first: may not be the first token of a summary.
+    bad_words: sequences of tokens, none of them a mere end, that may never be completed.
+    as_generate: a hypothesis that is cut is ranked as Hugging Face `generate` ranks it: with the token that would have
+        come next, which that library leaves in the summary.
+    forced_end: `generate` would have ended what is cut: it is ranked as if it had ended there for nothing.
+    """
 
     start: int
     end: int
-    suppressed: tuple[int, ...] = ()
+    suppressed: Collection[int] = ()
+    suppressed_first: Collection[int] = ()
+    forced: tuple[int, ...] = ()
+    other_ends: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    as_generate: bool = False
+    forced_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionOptions:
+    """Which of a decoder's attentions over the source are told, and how several become one.
+
+    `layers` and `heads` are counted from 0, ascending, each once; every such head of every such layer counts. None is
+    the model's default. `mean` averages their distributions; `max` takes the largest weight of each position, then
+    divides by the sum over all that the encoder saw.
+    """
+
+    layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+    reduce: Literal["mean", "max"] = "mean"
+
+
+USUAL_ATTENTION = AttentionOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionInfo:
+    """How many attentions over the source a decoder has, and which are told when nobody chooses.
+
+    `whole`: all the weight of a row falls on the caller's tokens; otherwise a part of it may fall on what was added to
+    them (start, end, prefix), and the row sums to less than 1.
+    """
+
+    layers: int = 1
+    heads: int = 1
+    default: AttentionOptions = AttentionOptions((0,), (0,))
+    whole: bool = True
+
+    @staticmethod
+    def of_transformer(layers: int, heads: int) -> "AttentionInfo":
+        """All heads of the last layer but one: their mean is closest to how people align words (Garg et al. 2019)."""
+        default = AttentionOptions((max(0, layers - 2),), tuple(range(heads)))
+        return AttentionInfo(layers, heads, default, whole=False)
+
+    def chosen(self, options: AttentionOptions) -> AttentionOptions:
+        """The same with nothing left open."""
+        layers = self.default.layers if options.layers is None else options.layers
+        heads = self.default.heads if options.heads is None else options.heads
+        return AttentionOptions(layers, heads, options.reduce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +153,8 @@ class ModelInfo:
     precision: str  # "float32" | "bfloat16" | "int8"
     device: str
     special: Special
+    attention: AttentionInfo = AttentionInfo()
+    decoding: Literal["batched", "unbatched"] = "batched"  # whether a step of all live rows is one pass
 
 
 class Shared:
@@ -132,7 +200,8 @@ class Memory(ABC):
     @property
     @abstractmethod
     def source_tokens(self) -> int:
-        """Number of real source positions: the width of this source's attention rows."""
+        """Number of the caller's tokens: the width of this source's attention rows. What a model adds to them has no
+        column."""
 
     @property
     def ready(self) -> bool:
@@ -147,14 +216,19 @@ class StepOutput:
 
     log_probabilities: (rows, columns) float32, raw: nothing suppressed or blocked yet. Column c stands for token c of
         the row's own candidates; beyond them it is minus infinity.
-    attention: (rows, source) float32; columns at and beyond a row's own `source_tokens` are exactly zero.
+    attention: (rows, source) float32; columns at and beyond a row's own `source_tokens` are exactly zero. A row sums to
+        1, or less where `AttentionInfo.whole` is not so: what is missing fell on what the model added to the source. A
+        row that joined without AttentionOptions may be all zero.
     copied: (rows,) float32, probability that the step copies at all (1 - generation gate), or None for families
         without a copy mechanism.
+    normalizers: (rows,), the logarithm of the sum of each row's exponentials: log-probabilities + normalizers are its
+        logits. None for families that have no logits.
     """
 
     log_probabilities: Tensor
     attention: Tensor
     copied: Tensor | None
+    normalizers: Tensor | None = None
 
 
 class DecoderState(ABC):
@@ -164,8 +238,11 @@ class DecoderState(ABC):
     """
 
     @abstractmethod
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
-        """Start decoding one source in these slots (one slot for each beam; they share the memory)."""
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
+        """Start decoding one source in these slots (one slot for each beam; they share the memory).
+
+        attention: with nothing left open; None when nobody will look at it, so that it need not be computed.
+        """
 
     @abstractmethod
     def step(self, rows: Sequence[int], tokens: Sequence[int]) -> StepOutput:

@@ -25,7 +25,7 @@ MANIFEST_BYTES = CONFIG_BYTES = 64 << 10
 CARD_BYTES = 1 << 20
 
 _AGAIN = "copy the checkpoint again from where it was made"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -50,7 +50,11 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The object in `config.json`."""
-        return _object(self.read_json(CONFIG, CONFIG_BYTES), self.folder / CONFIG)
+        return _object(self.read_json(CONFIG, CONFIG_BYTES), self.config_path)
+
+    @property
+    def config_path(self) -> Path:
+        return self.folder / CONFIG
 
     @property
     def card(self) -> str:
@@ -109,8 +113,10 @@ class Checkpoint:
         try:
             status = path.stat()
         except FileNotFoundError as error:
-            missing = "missing" if name == MANIFEST else "listed in the manifest, but missing"
-            raise CheckpointError(f"{path}: {missing}; {_AGAIN}") from error
+            if name == MANIFEST:
+                or_import = f"or, if it is a Hugging Face folder, say `precis models import {self.folder}`"
+                raise CheckpointError(f"{path}: missing; {_AGAIN}, {or_import}") from error
+            raise CheckpointError(f"{path}: listed in the manifest, but missing; {_AGAIN}") from error
         except OSError as error:
             raise _unreadable(path, error) from error
         if not stat.S_ISREG(status.st_mode):
@@ -133,7 +139,7 @@ class Checkpoint:
 
 def few(names: Sequence[str]) -> str:
     """The first names, fit for one line."""
-    shown = [name if _NAME.fullmatch(name) else ascii(name[:100]) for name in names[:3]]
+    shown = [name if PLAIN_NAME.fullmatch(name) else ascii(name[:100]) for name in names[:3]]
     return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -182,14 +188,20 @@ def write_manifest(folder: Path) -> None:
     (folder / MANIFEST).write_bytes(_manifest({path.name: sha256(path) for path in paths if path.name != MANIFEST}))
 
 
-def publish(draft: Path, target: Path) -> None:
-    """Put a finished folder in the place of another at once: a reader sees the old checkpoint or the new one, whole."""
+def publish(draft: Path, target: Path, keep: Path | None = None) -> None:
+    """Put a finished folder in the place of another at once: a reader sees the old checkpoint or the new one, whole.
+
+    keep: where the old one goes; without it, it is removed.
+    """
     write_manifest(draft)
     if not target.exists():
         draft.rename(target)
         return
     _exchange(draft, target)
-    shutil.rmtree(draft)
+    if keep is None:
+        shutil.rmtree(draft)
+    else:
+        draft.rename(keep)
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -218,7 +230,7 @@ def _listed(content: bytes, path: Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: `files` is not an object of file names and sha256 digests; {_AGAIN}")
     if len(files) > MOST_FILES:
         raise CheckpointError(f"{path}: {len(files):,} files, where at most {MOST_FILES} belong; {_AGAIN}")
-    if climbing := [name for name in files if not _NAME.fullmatch(name)]:
+    if climbing := [name for name in files if not PLAIN_NAME.fullmatch(name)]:
         raise CheckpointError(f"{path}: {few(climbing)} is not a plain file name; all files lie beside the manifest")
     if unclear := [name for name, digest in files.items() if not _is_digest(digest)]:
         raise CheckpointError(f"{path}: the sha256 of {few(unclear)} is not 64 hexadecimal digits; {_AGAIN}")

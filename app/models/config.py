@@ -4,11 +4,12 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from app.errors import CheckpointError
-from app.models.base import DecodingOptions, Limits
-from app.models.checkpoint import CONFIG, Checkpoint, few
+from app.models.base import DecodingOptions, EarlyStopping, Limits
+from app.models.checkpoint import few
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -20,7 +21,22 @@ Ranges = Mapping[str, tuple[float, float]]  # both ends included
 LIMITS: Ranges = {"max_source_tokens": (1, 16_384), "max_summary_tokens": (1, 16_384), "max_beams": (1, 8)}
 DESCRIPTION_CHARACTERS = 1000
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # the form of BCP 47
-_KINDS: Mapping[object, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+_KINDS: Mapping[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    EarlyStopping: 'true, false or "never"',
+}
+
+
+class Said(Protocol):
+    """A checkpoint, or what is said of one elsewhere than in its `config.json`."""
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    @property
+    def config_path(self) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,61 +49,68 @@ class Config:
     defaults: DecodingOptions
 
 
-def read_config(checkpoint: Checkpoint) -> Config:
+def read_config(said: Said) -> Config:
     """Raises CheckpointError where a value is missing, or would make a request fail that names no parameter."""
-    limits = section(checkpoint, "limits", Limits, LIMITS)
+    limits = section(said, "limits", Limits, LIMITS)
     decoding: Ranges = {  # those of the API
         "num_beams": (1, limits.max_beams),
         "max_length": (1, limits.max_summary_tokens),
         "min_length": (0, limits.max_summary_tokens),
         "length_penalty": (-10, 10),
         "no_repeat_ngram_size": (0, 100),
+        "repetition_penalty": (1, 10),
     }
-    defaults = section(checkpoint, "decoding", DecodingOptions, decoding)
+    defaults = section(said, "decoding", DecodingOptions, decoding)
     if defaults.min_length > defaults.max_length:
-        raise wrong(checkpoint, "decoding.min_length", defaults.min_length, "at most decoding.max_length")
-    language, description = checkpoint.config.get("language"), checkpoint.config.get("description")
+        raise wrong(said, "decoding.min_length", defaults.min_length, "at most decoding.max_length")
+    language, description = said.config.get("language"), said.config.get("description")
     if not isinstance(language, str) or not _LANGUAGE.fullmatch(language):
-        raise wrong(checkpoint, "language", language, "a BCP 47 tag, such as en or zh-Hans")
+        raise wrong(said, "language", language, "a BCP 47 tag, such as en or zh-Hans")
     if not isinstance(description, str) or not _is_line(description):
-        raise wrong(checkpoint, "description", description, f"a line of up to {DESCRIPTION_CHARACTERS:,} characters")
+        raise wrong(said, "description", description, f"a line of up to {DESCRIPTION_CHARACTERS:,} characters")
     return Config(language, description, limits, defaults)
 
 
-def section(checkpoint: Checkpoint, name: str, kind: "type[Section]", ranges: Ranges) -> "Section":
-    """An object of `config.json` as a dataclass of numbers; every number of it has a range.
+def section(said: Said, name: str, kind: "type[Section]", ranges: Ranges) -> "Section":
+    """An object of `config.json` as a dataclass; every number of it has a range.
 
     Raises CheckpointError naming the value that is missing, unknown, of another type or out of its range.
     """
-    values = checkpoint.config.get(name)
+    values = said.config.get(name)
     if not isinstance(values, dict):
-        raise wrong(checkpoint, name, values, "an object")
+        raise wrong(said, name, values, "an object")
     known = {field.name: field for field in fields(kind)}
     if unknown := [f"{name}.{each}" for each in values if each not in known]:
-        path = checkpoint.folder / CONFIG
+        path = said.config_path
         raise CheckpointError(f"{path}: {few(unknown)} is not known; known are {', '.join(known)}")
-    return kind(**{each: _value(checkpoint, name, field, values, ranges) for each, field in known.items()})
+    return kind(**{each: _value(said, name, field, values, ranges) for each, field in known.items()})
 
 
-def wrong(checkpoint: Checkpoint, place: str, value: object, must: str) -> CheckpointError:
+def wrong(said: Said, place: str, value: object, must: str) -> CheckpointError:
     """One line: where in `config.json`, what is there, and what must be."""
-    return CheckpointError(f"{checkpoint.folder / CONFIG}: {place} is {told(value)}; it must be {must}")
+    return CheckpointError(f"{said.config_path}: {place} is {told(value)}; it must be {must}")
 
 
 def _value(
-    checkpoint: Checkpoint, name: str, field: "Field[Any]", values: Mapping[str, Any], ranges: Ranges
-) -> int | float | bool:
+    said: Said, name: str, field: "Field[Any]", values: Mapping[str, Any], ranges: Ranges
+) -> int | float | bool | str:
     value, place = values.get(field.name, field.default), f"{name}.{field.name}"
     if value is MISSING:
-        raise CheckpointError(f"{checkpoint.folder / CONFIG}: {place} is missing; add it")
-    if type(value) is not field.type and (field.type is not float or type(value) is not int):
-        raise wrong(checkpoint, place, value, _KINDS[field.type])
-    if type(value) is bool:
+        raise CheckpointError(f"{said.config_path}: {place} is missing; add it")
+    if not _is_a(field.type, value):
+        raise wrong(said, place, value, _KINDS[field.type])
+    if isinstance(value, bool | str):
         return value
     low, high = ranges[field.name]
     if not low <= value <= high:
-        raise wrong(checkpoint, place, value, f"from {low:,} to {high:,}")
+        raise wrong(said, place, value, f"from {low:,} to {high:,}")
     return float(value) if field.type is float else value
+
+
+def _is_a(kind: object, value: object) -> bool:
+    if kind == EarlyStopping:
+        return type(value) is bool or value == "never"
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def told(value: object) -> str:

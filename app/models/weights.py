@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,24 +49,37 @@ def read_weights(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size]) -> di
     """
     path = checkpoint.folder / WEIGHTS
     content = checkpoint.read(WEIGHTS, HEADER_BYTES + 4 * sum(map(math.prod, shapes.values())))
-    try:
-        weights = load(content)
-    except (SafetensorError, LookupError, ValueError, RuntimeError, AssertionError) as error:
-        if content.startswith(_PICKLES):
-            raise CheckpointError(f"{path}: a pickle, which can run code; save it as safetensors") from error
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{path}: not safetensors ({reason}); save it as safetensors") from error
+    weights = parse_weights(content, path)
     _compare_names(weights, shapes, f"{path}")
     for name, tensor in sorted(weights.items()):
         if tensor.shape != shapes[name]:
             found, demanded = str(tuple(tensor.shape))[:80], tuple(shapes[name])
             raise CheckpointError(f"{path}: {name} is {found}, but config.json demands {demanded}; {_RETRAIN}")
-        if tensor.dtype not in DTYPES:
-            raise CheckpointError(f"{path}: {name} is {_short(tensor.dtype)}; save it as float16, bfloat16 or float32")
-        if not all(abs(float(extreme)) <= LARGEST for extreme in tensor.aminmax()):  # both are NaN where anything is
-            wrong = f"holds NaN, infinity or more than {LARGEST:,.0f}"
-            raise CheckpointError(f"{path}: {name} {wrong}; publish an earlier state of the training")
+        check_values(name, tensor, path)
     return weights
+
+
+def parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:
+    """Every tensor of a file in safetensors, whatever it is.
+
+    Raises CheckpointError when the file is nothing of the kind.
+    """
+    try:
+        return load(content)
+    except (SafetensorError, LookupError, ValueError, RuntimeError, AssertionError) as error:
+        if content.startswith(_PICKLES):
+            raise CheckpointError(f"{path}: a pickle, which can run code; save it as safetensors") from error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: not safetensors ({reason}); save it as safetensors") from error
+
+
+def check_values(name: str, tensor: Tensor, path: Path) -> None:
+    """Raises CheckpointError unless it is of a type to compute with and all of it is finite."""
+    if tensor.dtype not in DTYPES:
+        raise CheckpointError(f"{path}: {name} is {_short(tensor.dtype)}; save it as float16, bfloat16 or float32")
+    if not all(abs(float(extreme)) <= LARGEST for extreme in tensor.aminmax()):  # both are NaN where anything is
+        wrong = f"holds NaN, infinity or more than {LARGEST:,.0f}"
+        raise CheckpointError(f"{path}: {name} {wrong}; publish an earlier state of the training")
 
 
 def _compare_names(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], path: str) -> None:

@@ -38,6 +38,8 @@ PARAMETERS: dict[str, Any] = {
     "length_penalty": -3.0,
     "no_repeat_ngram_size": 1,
     "numbers_from_source": False,
+    "repetition_penalty": 2.0,
+    "early_stopping": True,
 }
 WRONG: dict[str, Any] = {
     "num_beams": 9,
@@ -46,6 +48,8 @@ WRONG: dict[str, Any] = {
     "length_penalty": "1.0",
     "no_repeat_ngram_size": -1,
     "numbers_from_source": 1,
+    "repetition_penalty": 0.5,
+    "early_stopping": "always",
 }
 UNKNOWN: dict[str, Any] = {
     "do_sample": True,
@@ -170,6 +174,8 @@ some_parameters = st.fixed_dictionaries(
         "length_penalty": st.none() | st.floats(-10, 10),
         "no_repeat_ngram_size": st.none() | st.integers(0, 3),
         "numbers_from_source": st.none() | st.booleans(),
+        "repetition_penalty": st.none() | st.floats(1, 10),
+        "early_stopping": st.none() | st.booleans() | st.just("never"),
     },
 )
 

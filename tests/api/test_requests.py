@@ -17,6 +17,8 @@ SENT = {
     "length_penalty": 0.5,
     "no_repeat_ngram_size": 4,
     "numbers_from_source": False,
+    "repetition_penalty": 1.5,
+    "early_stopping": "never",
 }
 
 

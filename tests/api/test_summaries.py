@@ -15,7 +15,7 @@ from app.api import responses, summaries
 from app.api.service import LARGE_ANSWERS_AT_ONCE, Service
 from app.config import Settings
 from app.main import create_app
-from app.models.base import Limits, Span, Tokens
+from app.models.base import AttentionInfo, Limits, Span, Tokens
 from app.schemas import AttentionResponse, BatchResponse, Problem
 from tests.api.waiting import PATIENCE, eventually
 from tests.fakes import NOT_A_NUMBER, UNENCODABLE, UNSTEPPABLE, FakeModel
@@ -376,6 +376,85 @@ def test_a_model_that_cannot_copy_leaves_copied_out(model: FakeModel, client: Te
     assert all("copied" not in item for item in attend(client)["attention"]["summary_tokens"])
 
 
+def test_a_model_with_one_attention_tells_nothing_of_others_unless_it_is_asked(client: TestClient) -> None:
+    text = "alpha, bravo ."
+    plain = attend(client, text=text)["attention"]
+    assert plain.keys() == {"source_tokens", "summary_tokens", "weights", "coverage"}
+    assert all(item.keys() == {"text", "start", "end"} for item in plain["source_tokens"])
+    assert all("dropped" not in item for item in plain["summary_tokens"])
+    for choice in ({"layers": [0]}, {"heads": [0, 0]}, {"reduce": "mean"}, {"drop_sinks": False}):
+        chosen = attend(client, text=text, **choice)["attention"]
+        assert chosen.pop("used") == {"layers": [0], "heads": [0], "reduce": "mean", "drop_sinks": False}
+        assert [item.pop("sink", False) for item in chosen["source_tokens"]] == [False, False, True]
+        assert chosen == plain
+
+
+@pytest.fixture
+def several(model: FakeModel) -> None:
+    """The model has three layers and two heads; to be asked for before the client."""
+    model.info = replace(model.info, attention=AttentionInfo.of_transformer(3, 2))
+    model._copies = False
+
+
+@pytest.mark.usefixtures("several")
+def test_the_attention_that_was_chosen_is_told_with_what_it_dropped(client: TestClient) -> None:
+    usual = attend(client)["attention"]
+    assert usual["used"] == {"layers": [1], "heads": [0, 1], "reduce": "mean", "drop_sinks": False}
+    assert all(0 < item["dropped"] < 1 for item in usual["summary_tokens"])
+    assert all(sum(row) == pytest.approx(1, abs=6e-5) for row in usual["weights"])
+    seen = [usual["weights"]]
+    for choice in ({"layers": [2, 0]}, {"heads": [1]}, {"reduce": "max"}, {"layers": [0], "heads": [0]}):
+        chosen = attend(client, **choice)["attention"]
+        told = {name: sorted(value) if isinstance(value, list) else value for name, value in choice.items()}
+        assert chosen["used"] == usual["used"] | told
+        assert all(sum(row) == pytest.approx(1, abs=6e-5) for row in chosen["weights"])
+        assert chosen["weights"] not in seen
+        seen.append(chosen["weights"])
+
+
+@pytest.mark.usefixtures("several")
+@pytest.mark.parametrize("level", ["token", "word"])
+@pytest.mark.parametrize(
+    "more", [{}, {"summary": "golf hotel"}, {"truncation": "chunk"}, {"format": "top", "top_k": 1000}]
+)
+def test_sinks_are_marked_and_dropped_on_request(client: TestClient, level: str, more: dict[str, Any]) -> None:
+    options = {"text": "alpha , bravo . charlie — delta . " * 12, "level": level, "precision": 8, **more}
+    kept, dropped = attend(client, **options)["attention"], attend(client, drop_sinks=True, **options)["attention"]
+    assert dropped["used"] == kept["used"] | {"drop_sinks": True}
+    assert dropped["source_tokens"] == kept["source_tokens"]
+    sinks = {column for column, item in enumerate(kept["source_tokens"]) if item.get("sink")}
+    assert {kept["source_tokens"][column]["text"] for column in sinks} == {",", ".", "—"}
+    for before, after, item, same in zip(
+        _rows(kept), _rows(dropped), kept["summary_tokens"], dropped["summary_tokens"], strict=True
+    ):
+        lost = sum(before.get(column, 0) for column in sinks)
+        assert sum(after.values()) == pytest.approx(1, abs=1e-5)
+        assert all(after.get(column, 0) == 0 for column in sinks)
+        assert 1 - same["dropped"] == pytest.approx((1 - item["dropped"]) * (1 - lost), abs=1e-6)
+        for column in before.keys() - sinks:
+            assert after.get(column, 0) == pytest.approx(before[column] / (1 - lost), abs=1e-6)
+
+
+@pytest.mark.usefixtures("several")
+@pytest.mark.parametrize(
+    ("choice", "pointer"),
+    [
+        ({"layers": [3]}, "/layers"),
+        ({"heads": [0, 2]}, "/heads"),
+        ({"layers": []}, "/layers"),
+        ({"heads": [-1]}, "/heads/0"),
+        ({"layers": 1}, "/layers"),
+        ({"reduce": "sum"}, "/reduce"),
+        ({"drop_sinks": 1}, "/drop_sinks"),
+    ],
+)
+def test_an_attention_that_the_model_has_not_is_422_by_name(
+    client: TestClient, choice: dict[str, Any], pointer: str
+) -> None:
+    problem = problem_of(client.post("/attention", json={"text": TEXT, **choice}), 422)
+    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+
+
 def test_a_deadline_that_passes_is_504_for_attention_too(client: TestClient, model: FakeModel) -> None:
     model.before_step = lambda _rows: time.sleep(0.002)
     response = client.post("/attention", json={"text": TEXT, "timeout_ms": 1})
@@ -403,6 +482,13 @@ def test_few_answers_with_attention_are_written_at_once(
         finally:
             may_end.set()
         assert all(answer.result()["attention"]["weights"] for answer in answers)
+
+
+def _rows(attention: dict[str, Any]) -> list[dict[int, float]]:
+    """Weights by column, however they are told."""
+    if "weights" in attention:
+        return [dict(enumerate(row)) for row in attention["weights"]]
+    return [{entry["source"]: entry["weight"] for entry in row} for row in attention["top"]]
 
 
 def _halved(tokens: Tokens) -> Tokens:

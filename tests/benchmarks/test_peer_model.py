@@ -13,7 +13,7 @@ from app.engine.engine import Engine
 from app.engine.request import SummaryRequest
 from app.models.checkpoint import Checkpoint, write_manifest
 from app.models.lstm.family import FREQUENT_FILE, load
-from app.search import repeated_ngram_tokens
+from app.rules import repeated_ngram_tokens
 from benchmarks.peers.items import Item
 from benchmarks.peers.model import Summarizer, block_repeated_ngrams
 from benchmarks.systems import System

@@ -7,7 +7,8 @@ from app.engine.request import SummaryRequest
 from app.models.base import Candidates, DecodingOptions, Shared, Special
 from app.models.checkpoint import Checkpoint
 from app.models.lstm.family import LSTMModel, load
-from app.search import Answer, BeamSearch, Rules
+from app.rules import Rules
+from app.search import Answer, BeamSearch
 from benchmarks.ties import WatchedSearch, Watcher, near_ties, read_cases, write
 from tests.models.lstm.checkpoints import write_checkpoint
 from tests.texts import CORPUS
@@ -20,7 +21,9 @@ CANDIDATES = Candidates(Shared(range(10)))
 def watched(beams: int) -> WatchedSearch:
     options = DecodingOptions(num_beams=beams, max_length=3)
     special = Special(1, END)
-    return WatchedSearch(BeamSearch(options, special, CANDIDATES), Rules(options, special, None), CANDIDATES)
+    return WatchedSearch(
+        BeamSearch(options, special, CANDIDATES), Rules(options, special, CANDIDATES, None), CANDIDATES
+    )
 
 
 def test_the_lead_of_a_greedy_choice_is_over_the_next_candidate() -> None:

@@ -51,8 +51,9 @@ def test_a_page_and_a_picture_are_written_instead(precis: Precis, texts: list[Pa
         ),
         (["--summary", "bridge " * 200], "--summary has "),
         (["--max-length", "1000"], "--max-length must be at most 64 for small"),
+        (["--layers", "0", "--layers", "1"], "--layers must be below 1: small has 1, counted from 0"),
     ],
-    ids=["blank", "chunk", "long", "limit"],
+    ids=["blank", "chunk", "long", "limit", "layer"],
 )
 def test_what_is_wrong_is_one_line_here_and_there(
     precis: Precis, texts: list[Path], url: str, options: list[str], message: str

@@ -20,6 +20,8 @@ CHOSEN: Options = {
     "length_penalty": 0.5,
     "no_repeat_ngram_size": 2,
     "numbers_from_source": False,
+    "repetition_penalty": 1.5,
+    "early_stopping": "never",
     "timeout": 9.0,
 }
 OF_ATTENTION: AttentionOptions = {
@@ -29,6 +31,10 @@ OF_ATTENTION: AttentionOptions = {
     "format": "top",
     "top_k": 3,
     "precision": 4,
+    "layers": [2],
+    "heads": [0, 1],
+    "reduce": "max",
+    "drop_sinks": True,
 }
 
 
@@ -48,6 +54,7 @@ def test_what_is_chosen_is_what_the_api_reads() -> None:
     assert (read.text, read.model, read.truncation, read.timeout_ms) == ("text", "news-en", "error", 1500)
     told = AttentionRequest.model_validate_json(calls.attention("text", OF_ATTENTION).content(1.5) or b"")
     assert (told.summary, told.level, told.format, told.top_k, told.precision) == ("given", "word", "top", 3, 4)
+    assert (told.layers, told.heads, told.reduce, told.drop_sinks) == ([2], [0, 1], "max", True)
 
 
 def test_what_is_not_chosen_is_left_to_the_service() -> None:

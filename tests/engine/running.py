@@ -108,5 +108,5 @@ def assert_same(summary: Summary, other: Summary) -> None:
         assert summary.attention is other.attention
         return
     assert (summary.attention.source, summary.attention.summary) == (other.attention.source, other.attention.summary)
-    for name in ("weights", "log_probabilities", "copied"):
+    for name in ("weights", "log_probabilities", "copied", "dropped"):
         np.testing.assert_array_equal(getattr(summary.attention, name), getattr(other.attention, name))

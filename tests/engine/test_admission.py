@@ -37,6 +37,8 @@ def test_a_text_with_nothing_to_read_is_refused(text: str) -> None:
         (DecodingOptions(num_beams=1, max_length=5, no_repeat_ngram_size=-1), "no_repeat_ngram_size"),
         (DecodingOptions(num_beams=1, max_length=5, length_penalty=math.nan), "length_penalty"),
         (DecodingOptions(num_beams=1, max_length=5, length_penalty=400.0), "length_penalty"),
+        (DecodingOptions(num_beams=1, max_length=5, repetition_penalty=0.9), "repetition_penalty"),
+        (DecodingOptions(num_beams=1, max_length=5, repetition_penalty=math.nan), "repetition_penalty"),
     ],
 )
 def test_options_beyond_the_model_are_refused_by_name(options: DecodingOptions, pointer: str) -> None:

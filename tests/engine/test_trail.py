@@ -21,7 +21,7 @@ def test_the_winners_rows_are_followed_through_their_parents() -> None:
     trail.record(step([[9, 9, 9, 0], [0.1, 0.2, 0.7, 0]], [0.0, 0.5]), slice(1, 2))
     trail.record(step([[0.3, 0.3, 0.4], [0.5, 0.25, 0.25]], [0.1, 1.0]), slice(0, 2))
     trail.record(step([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [0.1, 0.1]), slice(0, 2))  # the end token's step
-    weights, copied = trail.follow(Hypothesis((5, 6), (math.log(0.8), math.log(0.1)), (0, 1), -0.1))
+    weights, copied, _ = trail.follow(Hypothesis((5, 6), (math.log(0.8), math.log(0.1)), (0, 1), -0.1))
     np.testing.assert_array_equal(weights, np.array([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]], np.float32))
     assert copied == pytest.approx([0.5 * 0.8 / 0.8, 1.0])  # the second is 0.25 / 0.1 and is clipped
 
@@ -31,7 +31,7 @@ def test_what_is_recorded_does_not_change_with_the_models_buffers() -> None:
     output = step([[1.0]], None)
     trail.record(keep(output), slice(0, 1))
     output.attention.zero_()
-    weights, copied = trail.follow(Hypothesis((5,), (-0.1,), (0,)))
+    weights, copied, _ = trail.follow(Hypothesis((5,), (-0.1,), (0,)))
     assert weights.tolist() == [[1.0]]
     assert copied is None
 

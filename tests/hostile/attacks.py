@@ -27,6 +27,8 @@ OPTIONS: Mapping[str, tuple[Any, ...]] = {  # that are right, alone at least
     "length_penalty": (-10, 0.0, 10),
     "no_repeat_ngram_size": (0, 1, 100),
     "numbers_from_source": (True, False),
+    "repetition_penalty": (1, 1.5, 10),
+    "early_stopping": (True, False, "never"),
 }
 Pointer = tuple[str, ...]
 Tree = bytes | list[tuple[bytes, "Tree"]]  # a piece of JSON, or the fields of an object; names may repeat

@@ -57,6 +57,9 @@ def test_a_whole_config_is_read_with_the_defaults_of_what_it_leaves_out(tmp_path
         ("decoding", "length_penalty", [[]], "decoding.length_penalty is an array; it must be a number"),
         ("decoding", "no_repeat_ngram_size", {}, "decoding.no_repeat_ngram_size is an object"),
         ("decoding", "numbers_from_source", 1, "decoding.numbers_from_source is 1; it must be true or false"),
+        ("decoding", "repetition_penalty", 0.5, "decoding.repetition_penalty is 0.5; it must be from 1 to 10"),
+        ("decoding", "early_stopping", "ever", "decoding.early_stopping is 'ever'; it must be true, false or"),
+        ("decoding", "early_stopping", 1, "decoding.early_stopping is 1; it must be true, false or"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_it_must_be(

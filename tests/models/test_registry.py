@@ -1,13 +1,15 @@
 """The store is listed, and a checkpoint goes to the family that its config names."""
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from app.errors import CheckpointError
 from app.models.checkpoint import write_manifest
-from app.models.registry import available, load
+from app.models.registry import available, bring, load
 from tests.models.lstm.checkpoints import write_checkpoint
 
 
@@ -50,6 +52,35 @@ def test_an_unknown_family_is_refused(tmp_path: Path, family: object, said: str)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**config, "family": family}), encoding="utf-8")
     write_manifest(folder)
-    with pytest.raises(CheckpointError, match=rf"config\.json: unknown family {said}.* \(known: lstm\); ") as refused:
+    with pytest.raises(
+        CheckpointError, match=rf"config\.json: unknown family {said}.* \(known: lstm, transformers\); "
+    ) as refused:
         load(tmp_path / "store", "small")
     assert len(str(refused.value)) < 300 + len(str(folder))
+
+
+def test_a_downloaded_folder_is_told_how_to_become_a_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "store" / "bart"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bart"}', encoding="utf-8")
+    assert available(tmp_path / "store") == ["bart"]
+    with pytest.raises(CheckpointError) as refused:
+        load(tmp_path / "store", "bart")
+    assert str(refused.value).startswith(f"{folder}/manifest.json: missing; ")
+    assert str(refused.value).endswith(f"if it is a Hugging Face folder, say `precis models import {folder}`")
+
+
+def test_without_the_extra_its_family_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "store" / "bart"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bart"}', encoding="utf-8")
+    write_manifest(folder)
+    for name in [name for name in sys.modules if name.startswith("app.models.transformers.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    for attempt in (partial(load, tmp_path / "store", "bart"), partial(bring, folder, tmp_path / "draft")):
+        with pytest.raises(
+            CheckpointError, match=r"for which transformers is not installed; say pip install "
+        ) as refused:
+            attempt()
+        assert str(refused.value).endswith("pip install 'precis[transformers]'")

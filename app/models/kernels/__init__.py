@@ -1,4 +1,4 @@
-"""The int8 kernels of a CPU with AVX-512 VNNI, in C: compiled when the project is installed, called through ctypes.
+"""The kernels of a CPU with AVX-512 VNNI, in C: compiled when the project is installed, called through ctypes.
 
 A call holds no lock of the interpreter, and computes each row by itself, so that its result is the same in any company.
 Where there is no compiler, or another processor, there are none: `library()` is None, and int8 is not offered.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LANES = 16  # numbers come in multiples of it
 PANEL = 64  # outputs of a product come in multiples of it
 UNIT = 126.0  # int8 for 1: what is attended may be a little more by rounding
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
@@ -28,7 +29,8 @@ def library() -> ctypes.CDLL | None:
     if missing():
         return None
     kernels = ctypes.CDLL(_files()[0])
-    kernels.precis_encode_room.restype = ctypes.c_int64
+    for name in ("decode_room", "encode_room", "kept_bytes", "source_bytes"):
+        getattr(kernels, f"precis_{name}").restype = ctypes.c_int64
     return kernels
 
 
@@ -113,4 +115,38 @@ class Int8Weights:
         out, excess = torch.empty(count, width), torch.empty(count, dtype=torch.int32)
         pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, units, out, excess)]
         kernels.precis_multiply(ctypes.byref(self.packed), ctypes.c_int64(count), *pointers)
+        return out[:, : self._outputs]
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """rows (B, I) float32, I a multiple of LANES -> the same, each row rounded to int8 in a unit of its own."""
+        kernels = library()
+        assert kernels
+        assert rows.dtype == torch.float32
+        assert rows.shape[1] % LANES == 0
+        rows, count = rows.contiguous(), len(rows)
+        out, excess = torch.empty(count, len(self._bias)), torch.empty(count, dtype=torch.int32)
+        room = torch.empty_like(rows, dtype=torch.int8), torch.empty(count), excess
+        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, out, *room)]
+        kernels.precis_multiply_rounded(ctypes.byref(self.packed), ctypes.c_int64(count), *pointers)
+        return out[:, : self._outputs]
+
+
+class FloatWeights:
+    """Weights (O, I) and bias (O) of a product in float32; `packed` is what C reads."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self._outputs, missing = len(weight), -len(weight) % PANEL
+        panels = F.pad(weight.float(), (0, 0, 0, missing)).view(-1, PANEL, weight.shape[1])
+        self._weight, self._bias = panels.transpose(1, 2).contiguous(), F.pad(bias.float(), (0, missing))
+        sizes = weight.shape[1], self._outputs + missing
+        self.packed = Packed(self._weight.data_ptr(), None, self._bias.data_ptr(), *sizes)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """rows (B, I) float32 -> rows W^T + b (B, O)."""
+        kernels = library()
+        assert kernels
+        assert rows.dtype == torch.float32
+        rows, out = rows.contiguous(), torch.empty(len(rows), len(self._bias))
+        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, out)]
+        kernels.precis_multiply_float(ctypes.byref(self.packed), ctypes.c_int64(len(rows)), *pointers)
         return out[:, : self._outputs]

@@ -16,10 +16,8 @@
 #include "functions.h"
 #include "product.h"
 
-#define LANES 16
 #define TOGETHER 64   /* rows that are multiplied at once: they stay in the cache */
 #define COMPARED 9    /* vectors that tell whether another text begins, as in network.py */
-#define SMALLEST 1e-30f
 
 /* One direction of a layer. Outputs are the input, forget, cell and output gates of sixteen units, then of the next. */
 typedef struct {
@@ -114,23 +112,6 @@ static Scratch lay_out(const Encoder *encoder, const Batch *batch, char **room)
     scratch.seen_units = take(room, COMPARED * TOGETHER * sizeof(float));
     scratch.excess = take(room, most(sources, TOGETHER) * sizeof(int32_t));
     return scratch;
-}
-
-/* `size` numbers as int8, scaled by the largest: what 1 stands for; NaN if one of them is not finite. */
-static float round_row(const float *row, int64_t size, int8_t *out)
-{
-    __m512 largest = _mm512_set1_ps(SMALLEST);
-    __mmask16 none = 0;
-    for (int64_t place = 0; place < size; place += LANES) {
-        const __m512 numbers = _mm512_loadu_ps(row + place);
-        largest = _mm512_max_ps(largest, _mm512_abs_ps(numbers));
-        none |= _mm512_cmp_ps_mask(numbers, numbers, _CMP_UNORD_Q);
-    }
-    const float bound = _mm512_reduce_max_ps(largest);
-    const __m512 factor = _mm512_set1_ps(127.0f / bound);
-    for (int64_t place = 0; place < size; place += LANES)
-        store_bytes(out + place, _mm512_mul_ps(_mm512_loadu_ps(row + place), factor));
-    return none || isinf(bound) ? NAN : bound / 127.0f;
 }
 
 /* One row of a recurrence by one step; what 1 stands for in its new state. */

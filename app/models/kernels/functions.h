@@ -1,11 +1,15 @@
-/* exp, sigmoid and tanh of sixteen numbers, and what int8 makes of them: each on its own, whatever stands beside it. */
+/* exp, sigmoid, tanh and others of sixteen numbers, what int8 makes of them, and the softmax of a row: each on its own,
+ * whatever stands beside it. */
 
 #ifndef PRECIS_FUNCTIONS_H
 #define PRECIS_FUNCTIONS_H
 
 #include <immintrin.h>
+#include <math.h>
 #include <stdint.h>
 
+#define LANES 16
+#define SMALLEST 1e-30f
 #define UNIT 126.0f /* int8 for 1, where numbers lie within -1 and 1 */
 
 /* e^x to about 1e-7 of it; 0 far below zero, minus infinity included. NaN stays NaN.
@@ -41,10 +45,64 @@ static inline __m512 hyperbolic_tangent(__m512 x)
     return _mm512_sub_ps(_mm512_add_ps(twice, twice), _mm512_set1_ps(1.0f));
 }
 
+/* Abramowitz & Stegun 7.1.26: to 2e-7. */
+static inline __m512 error_function(__m512 x)
+{
+    const __m512 one = _mm512_set1_ps(1.0f), size = _mm512_abs_ps(x);
+    const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(size, _mm512_set1_ps(0.3275911f), one));
+    __m512 sum = _mm512_set1_ps(1.061405429f);
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(-1.453152027f));
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(1.421413741f));
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(-0.284496736f));
+    sum = _mm512_fmadd_ps(sum, t, _mm512_set1_ps(0.254829592f));
+    const __m512 rest = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_mul_ps(x, x)));
+    const __m512 value = _mm512_fnmadd_ps(_mm512_mul_ps(sum, t), rest, one);
+    return _mm512_mask_sub_ps(value, _mm512_movepi32_mask(_mm512_castps_si512(x)), _mm512_setzero_ps(), value);
+}
+
 /* Sixteen numbers, rounded to int8. */
 static inline void store_bytes(int8_t *place, __m512 numbers)
 {
     _mm_storeu_si128((__m128i *)place, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(numbers)));
+}
+
+/* `size` numbers as int8, scaled by the largest: what 1 stands for; NaN if one of them is not finite. */
+static inline float round_row(const float *row, int64_t size, int8_t *out)
+{
+    __m512 largest = _mm512_set1_ps(SMALLEST);
+    __mmask16 none = 0;
+    for (int64_t place = 0; place < size; place += LANES) {
+        const __m512 numbers = _mm512_loadu_ps(row + place);
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(numbers));
+        none |= _mm512_cmp_ps_mask(numbers, numbers, _CMP_UNORD_Q);
+    }
+    const float bound = _mm512_reduce_max_ps(largest);
+    const __m512 factor = _mm512_set1_ps(127.0f / bound);
+    for (int64_t place = 0; place < size; place += LANES)
+        store_bytes(out + place, _mm512_mul_ps(_mm512_loadu_ps(row + place), factor));
+    return none || isinf(bound) ? NAN : bound / 127.0f;
+}
+
+/* Logits in place to log-probabilities, all of them lower by as much. count: a multiple of 64. */
+static inline void log_softmax(float *logits, int64_t count, float plus)
+{
+    __m512 most[4], sums[4];
+    for (int part = 0; part < 4; part++)
+        most[part] = _mm512_set1_ps(-INFINITY), sums[part] = _mm512_setzero_ps();
+    for (int64_t place = 0; place < count; place += 64)
+        for (int part = 0; part < 4; part++)
+            most[part] = _mm512_max_ps(most[part], _mm512_loadu_ps(logits + place + 16 * part));
+    const __m512 pair = _mm512_max_ps(most[0], most[1]), other = _mm512_max_ps(most[2], most[3]);
+    const float highest = _mm512_reduce_max_ps(_mm512_max_ps(pair, other));
+    for (int64_t place = 0; place < count; place += 64)
+        for (int part = 0; part < 4; part++) {
+            const __m512 x = _mm512_loadu_ps(logits + place + 16 * part);
+            sums[part] = _mm512_add_ps(sums[part], exponential(_mm512_sub_ps(x, _mm512_set1_ps(highest))));
+        }
+    const __m512 sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+    const __m512 shift = _mm512_set1_ps(highest + logf(_mm512_reduce_add_ps(sum)) - plus);
+    for (int64_t place = 0; place < count; place += 16)
+        _mm512_storeu_ps(logits + place, _mm512_sub_ps(_mm512_loadu_ps(logits + place), shift));
 }
 
 #endif

@@ -176,28 +176,6 @@ static void score_own(const Step *step, const Source *source, const int8_t *feat
     }
 }
 
-/* Logits in place to log-probabilities, all of them lower by as much. count: a multiple of 64. */
-static void log_softmax(float *logits, int64_t count, float plus)
-{
-    __m512 most[4], sums[4];
-    for (int part = 0; part < 4; part++)
-        most[part] = _mm512_set1_ps(-INFINITY), sums[part] = _mm512_setzero_ps();
-    for (int64_t place = 0; place < count; place += 64)
-        for (int part = 0; part < 4; part++)
-            most[part] = _mm512_max_ps(most[part], _mm512_loadu_ps(logits + place + 16 * part));
-    const __m512 pair = _mm512_max_ps(most[0], most[1]), other = _mm512_max_ps(most[2], most[3]);
-    const float highest = _mm512_reduce_max_ps(_mm512_max_ps(pair, other));
-    for (int64_t place = 0; place < count; place += 64)
-        for (int part = 0; part < 4; part++) {
-            const __m512 x = _mm512_loadu_ps(logits + place + 16 * part);
-            sums[part] = _mm512_add_ps(sums[part], exponential(_mm512_sub_ps(x, _mm512_set1_ps(highest))));
-        }
-    const __m512 sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
-    const __m512 shift = _mm512_set1_ps(highest + logf(_mm512_reduce_add_ps(sum)) - plus);
-    for (int64_t place = 0; place < count; place += 16)
-        _mm512_storeu_ps(logits + place, _mm512_sub_ps(_mm512_loadu_ps(logits + place), shift));
-}
-
 /* See et al. 2017, eq. 9: what is copied is added to what is generated. */
 static void add_copies(const Source *source, const float *attention, float copied, float *scores)
 {

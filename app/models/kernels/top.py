@@ -9,14 +9,13 @@ from app.models.kernels import brief
 
 
 def top(scores: Tensor, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32]] | None:
-    """(rows, columns) float32, on a CPU -> the best `count` of each row: values and columns, the first of equals first.
+    """(rows, columns) on a CPU -> the best `count` of each row: values and columns, the first of equals first.
 
-    A row with a NaN has it as its best. None where there are no kernels.
+    A row with a NaN has it as its best. None where there are no kernels, and for numbers that are not float32.
     """
     kernels = brief()
-    if kernels is None:
+    if kernels is None or scores.dtype != torch.float32:
         return None
-    assert scores.dtype == torch.float32
     rows, width = scores.shape
     scores = scores.contiguous()
     count = min(count, width)

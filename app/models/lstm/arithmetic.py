@@ -1,4 +1,4 @@
-"""The types that torch multiplies in, and the numbers of rows that it does it with."""
+"""The types that torch multiplies in."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FEWEST_ROWS = 4
-ROW_STEP = 8
-
-
-def padded_rows(count: int) -> int:
-    """Number of rows that are computed for `count` of them: 4, 8, 16, 24, …"""
-    return FEWEST_ROWS if count <= FEWEST_ROWS else -(-count // ROW_STEP) * ROW_STEP
+from app.models.rows import padded_rows
 
 
 class Product:

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
-from app.models.base import Candidates, DecoderState, Limits, Memory, StepOutput
-from app.models.lstm.arithmetic import Arithmetic, padded_rows
+from app.models.base import AttentionOptions, Candidates, DecoderState, Limits, Memory, StepOutput
+from app.models.lstm.arithmetic import Arithmetic
 from app.models.lstm.buckets import ENCODED_ROWS, bucket_width, encoder_passes
 from app.models.lstm.encoding import Encoded, computed, encode, encode_padded
 from app.models.lstm.fixed import FixedStep
@@ -32,6 +33,7 @@ from app.models.lstm.network import Seq2Seq
 from app.models.lstm.slots import FixedState
 from app.models.lstm.step import RaggedStep, Reading, Run, Sources
 from app.models.lstm.tokenizer import PAD
+from app.models.rows import padded_rows
 from app.models.transfer import upload
 
 
@@ -74,8 +76,9 @@ class LSTMState(DecoderState):
         self._readings: dict[int, Reading] = {}
         self._asking: tuple[list[int], Tensor, Sources] | None = None  # of the last step's rows
 
+    @override
     @torch.inference_mode()
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, LSTMMemory)
         assert isinstance(memory.reading, Reading)
         reading = memory.reading
@@ -140,7 +143,8 @@ def _write(row: Tensor, values: Tensor, rest: float) -> None:
 class LSTMFixedState(FixedState):
     """Slots in memory that never moves, as a GPU has them."""
 
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
+    @override
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, LSTMMemory)
         assert isinstance(memory.reading, Reading)
         if memory.encoded:
@@ -151,7 +155,8 @@ class LSTMFixedState(FixedState):
 class LSTMNativeState(NativeState):
     """Slots that are computed in int8."""
 
-    def join(self, rows: Sequence[int], memory: Memory) -> None:
+    @override
+    def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
         assert isinstance(memory, LSTMMemory)
         assert isinstance(memory.reading, NativeReading)
         self.enter(rows, memory.reading)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from app.models.lstm.arithmetic import padded_rows
 from app.models.lstm.network import Seq2Seq
 from app.models.lstm.tokenizer import PAD
+from app.models.rows import padded_rows
 from app.models.transfer import upload
 
 LENGTH_STEP = 16

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.errors import CheckpointError, ConfigurationError
-from app.models import kernels
+from app.errors import CheckpointError
 from app.models.base import (
     Candidates,
     DecoderState,
@@ -20,6 +19,7 @@ from app.models.base import (
 )
 from app.models.checkpoint import Checkpoint
 from app.models.config import Ranges, read_config, section
+from app.models.devices import DTYPES, choose_device, choose_precision
 from app.models.lstm import network
 from app.models.lstm.backends import Backend, FixedBackend, NativeBackend, Text, TorchBackend
 from app.models.lstm.graphs import CudaRunner, Runner
@@ -27,8 +27,6 @@ from app.models.lstm.tokenizer import END, PAD, START, Tokenizer
 from app.models.lstm.tokenizer_file import LEAST_TOKENS, read_tokenizer
 from app.models.weights import read_weights, shapes_alone
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-PRECISIONS = (*DTYPES, "int8")
 FREQUENT_FILE = "frequent.json"  # optional: ids of the tokens that every summary can be written with
 _SIZE = (1, 8192)
 NETWORK: Ranges = {
@@ -123,8 +121,8 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str, runner: Runner 
 
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
-    chosen = _device(device)
-    precision = _precision(precision, chosen)
+    chosen = choose_device(device)
+    precision = choose_precision(precision, chosen)
     config = read_config(checkpoint)
     sizes = section(checkpoint, "network", network.NetworkConfig, NETWORK)
     tokenizer = read_tokenizer(checkpoint, sizes.vocabulary_size)
@@ -157,39 +155,6 @@ def _filled(checkpoint: Checkpoint, sizes: network.NetworkConfig) -> network.Seq
     weights = read_weights(checkpoint, {name: tensor.shape for name, tensor in model.state_dict().items()})
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
     return model
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigurationError(f"PRECIS_DEVICE={name}: not a device (auto, cpu, cuda, cuda:0, …)") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError(f"PRECIS_DEVICE={name}: there is no such GPU here; use cpu or auto")
-    return device
-
-
-def _precision(name: str, device: torch.device) -> str:
-    """`auto` is the fastest that the device multiplies in; the ROUGE of all is within 0.1 (`benchmarks/RESULTS.md`)."""
-    if name == "auto":
-        return _fastest(device)
-    if name not in PRECISIONS:
-        raise ConfigurationError(f"PRECIS_PRECISION={name}: not one of auto, {', '.join(PRECISIONS)}")
-    if name == "int8" and device.type != "cpu":
-        raise ConfigurationError(f"PRECIS_PRECISION={name}: only on a CPU; on {device} use bfloat16 or auto")
-    if name == "int8" and (missing := kernels.missing()):
-        raise ConfigurationError(f"PRECIS_PRECISION={name}: {missing}; use auto")
-    return name
-
-
-def _fastest(device: torch.device) -> str:
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    if not kernels.missing():
-        return "int8"
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
 
 
 def _frequent(checkpoint: Checkpoint, vocabulary_size: int) -> list[int] | None:

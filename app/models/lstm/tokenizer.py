@@ -10,18 +10,17 @@ Latin words: tokens longer than a character would depend on their neighbours.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Bpe
 
-from app.models.base import Span, Tokens
+from app.models.base import Tokens
+from app.models.tokens import BYTE_OF, Edges, LazySpans
 
 PAD, START, END = 0, 1, 2
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -41,17 +40,6 @@ _CHINESE_PIECE = Regex(r"\p{Han}|[^\p{L}\p{N}]")
 _CHINESE_WORD = re.compile(r"[\u4e00-\u9fff]|[^\u4e00-\u9fff]+")
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """The printable character that stands for each byte in byte-level BPE (Radford et al. 2019)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    rest = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(rest)}
-
-
-BYTE_OF = _byte_alphabet()
-Edges = tuple[list[int], list[int]]  # where spans start, and where they end
-
-
 def normalize(text: str, chinese: bool = False) -> str:
     """One space before every word (in Chinese, between two), and one form of every sign."""
     words = text.split()
@@ -68,43 +56,6 @@ def origins(text: str, chinese: bool = False) -> NDArray[np.int64]:
     place = np.arange(widths.sum()) - np.repeat(begins, widths)  # within the word, from its space on
     origin: NDArray[np.int64] = np.repeat(starts, widths) + np.maximum(place - 1, 0)
     return origin[1:] if chinese else origin
-
-
-class LazySpans(Sequence[Span]):
-    """As many spans, found when one is asked for: most summaries are told without."""
-
-    def __init__(self, count: int, find: Callable[[], Edges]) -> None:
-        self._count = count
-        self._find = find
-
-    @cached_property
-    def _edges(self) -> Edges:
-        return self._find()
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Span: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "LazySpans": ...
-
-    def __getitem__(self, index: int | slice) -> "Span | LazySpans":
-        starts, ends = self._edges
-        if isinstance(index, slice):
-            part = starts[index], ends[index]  # nothing of the rest, which may be a long document, is kept
-            return LazySpans(len(part[0]), lambda: part)
-        return Span(starts[index], ends[index])
-
-    def __iter__(self) -> Iterator[Span]:
-        return map(Span, *self._edges)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
 
 
 class Tokenizer:

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer as Bpe
 
 from app.errors import CheckpointError
 from app.models.checkpoint import Checkpoint, few, parse_json
-from app.models.lstm.tokenizer import BYTE_OF, SPECIAL_TOKENS, Tokenizer, untrained
+from app.models.lstm.tokenizer import SPECIAL_TOKENS, Tokenizer, untrained
+from app.models.tokens import BYTE_OF
 
 FILE = "tokenizer.json"
 LEAST_TOKENS = len(SPECIAL_TOKENS) + len(BYTE_OF)

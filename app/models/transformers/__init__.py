@@ -1,4 +1,5 @@
-"""Encoder-decoders in the form of Hugging Face: BART, mBART, Pegasus, Marian and T5 at the seam, others by `generate`.
+"""Encoder-decoders in the form of Hugging Face: BART, mBART, Pegasus, Marian and T5, and any other by `fallback`.
 
-The library reads configurations and weights and encodes; decoding, one step of all live rows at a time, is our own.
+The library reads configurations and weights and encodes. Decoding, one step of all live rows at a time, is our own; of
+architectures that have no such step, the library steps the rows of one source at a time.
 """

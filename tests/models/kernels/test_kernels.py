@@ -1,4 +1,5 @@
-"""Products in int8 are exact but for the rounding of weights; and the kernels are there where they can be."""
+"""Products are exact but for the rounding of weights in int8, and of sums in float32; the kernels are there where they
+can be."""
 
 import os
 import shutil
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.models import kernels
-from app.models.kernels import Int8Weights
+from app.models.kernels import FloatWeights, Int8Weights
 from tests.models.lstm.checkpoints import WITH_KERNELS
 
 
@@ -68,3 +69,48 @@ def test_a_product_of_nothing_is_the_bias() -> None:
     bias = torch.randn(32)
     got = Int8Weights(torch.zeros(32, 64), bias).multiply(torch.zeros(4, 64, dtype=torch.int8), torch.ones(4))
     assert torch.equal(got, bias.expand(4, 32))
+
+
+@WITH_KERNELS
+@given(st.integers(0, 2**20), st.integers(1, 40), st.integers(1, 640), st.integers(1, 200))
+@settings(deadline=None, max_examples=60)
+def test_a_product_in_float32_is_off_by_the_rounding_of_its_sums(seed: int, count: int, inner: int, outer: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight, bias = torch.randn(outer, inner, generator=generator), torch.randn(outer, generator=generator)
+    rows = torch.randn(count, inner, generator=generator)
+    prepared = FloatWeights(weight, bias)
+    got = prepared(rows)
+    size = rows.double().abs() @ weight.double().abs().T + bias.abs()
+    assert ((got - (rows.double() @ weight.double().T + bias)).abs() <= inner * 2**-23 * size).all()
+    some = torch.randperm(count, generator=generator)[: count // 2 + 1]
+    assert torch.equal(prepared(rows[some]), got[some])
+
+
+@WITH_KERNELS
+@given(st.integers(0, 2**20), st.integers(1, 40), st.integers(1, 40), st.integers(1, 200))
+@settings(deadline=None, max_examples=60)
+def test_rows_are_rounded_each_in_its_own_unit(seed: int, count: int, lanes: int, outer: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    prepared = Int8Weights(torch.randn(outer, 16 * lanes, generator=generator), torch.zeros(outer))
+    rows = torch.randn(count, 16 * lanes, generator=generator) * torch.rand(count, 1, generator=generator)
+    units = rows.abs().amax(1) / 127
+    expected = prepared.multiply((rows / units.unsqueeze(1)).round().to(torch.int8), units)
+    got = prepared(rows)
+    step = units.unsqueeze(1) * 4  # what lies half-way may be rounded either way; weights are hardly larger than 4
+    assert ((got - expected).abs() <= step).all()
+    assert (got - expected).abs().median() <= 1e-5 * expected.abs().max()
+    some = torch.randperm(count, generator=generator)[: count // 2 + 1]
+    assert torch.equal(prepared(rows[some]), got[some])
+
+
+@WITH_KERNELS
+@pytest.mark.parametrize("weights", [FloatWeights, Int8Weights])
+@pytest.mark.parametrize("strange", [torch.nan, torch.inf])
+def test_a_product_keeps_what_is_not_finite_in_its_row(
+    weights: type[FloatWeights | Int8Weights], strange: float
+) -> None:
+    rows = torch.ones(7, 32)
+    rows[3, 5] = strange
+    got = weights(torch.randn(70, 32), torch.zeros(70))(rows).log_softmax(1)
+    assert torch.equal(got.isnan().any(1), ~rows.isfinite().all(1))
+    assert got[3].isnan().all()

@@ -9,7 +9,8 @@ import torch
 
 from app.models import kernels
 from app.models.base import DecodingOptions, Limits, ModelInfo, Special
-from app.models.lstm.family import PRECISIONS, LSTMModel
+from app.models.devices import PRECISIONS
+from app.models.lstm.family import LSTMModel
 from app.models.lstm.graphs import Runner
 from app.models.lstm.network import NetworkConfig, Seq2Seq
 from app.models.lstm.tokenizer import END, PAD, START

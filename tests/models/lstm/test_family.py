@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from app.errors import CheckpointError, ConfigurationError
 from app.models import kernels
 from app.models.checkpoint import Checkpoint, write_manifest
+from app.models.devices import PRECISIONS
 from app.models.lstm.backends import FixedBackend, TorchBackend
-from app.models.lstm.family import PRECISIONS, load
+from app.models.lstm.family import load
 from app.models.lstm.graphs import Eager, Runner
 from app.models.lstm.network import Memory, State
 from tests.models.lstm.checkpoints import LIMITS, SMALL, WITH_KERNELS, write_checkpoint

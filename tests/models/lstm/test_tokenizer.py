@@ -6,9 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.models.base import Span
 from app.models.lstm import tokenizer as module
-from app.models.lstm.tokenizer import END, LONGEST_WORD, MOST_TOKENS, PAD, START, LazySpans, Tokenizer, normalize
+from app.models.lstm.tokenizer import END, LONGEST_WORD, MOST_TOKENS, PAD, START, Tokenizer, normalize
 from tests.texts import CORPUS, texts, trained_tokenizer
 
 LANGUAGES = st.sampled_from(["en", "zh"])
@@ -140,21 +139,6 @@ def test_a_word_of_many_tokens_is_not_remembered() -> None:
     for word in (few, many):
         assert list(tokenizer.encode(word).ids) == tokenizer.ids([word])[0]
     assert set(tokenizer._known) == {few}
-
-
-def test_spans_are_found_when_one_is_asked_for_and_a_part_of_them_keeps_no_more() -> None:
-    found: list[str] = []
-
-    def find() -> tuple[list[int], list[int]]:
-        found.append("once")
-        return [0, 4], [3, 9]
-
-    spans = LazySpans(2, find)
-    assert len(spans) == 2
-    assert not found
-    assert (spans[1], list(spans)) == (Span(4, 9), [Span(0, 3), Span(4, 9)])
-    assert spans[:1] == LazySpans(1, lambda: ([0], [3])) == (Span(0, 3),) != spans
-    assert found == ["once"]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -1,0 +1,142 @@
+"""The family at the seam: the library's encoder, our decoder, and the tokenizer of the checkpoint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from app.errors import ConfigurationError
+from app.models import kernels
+from app.models.base import (
+    AttentionInfo,
+    Candidates,
+    DecoderState,
+    Memory,
+    ModelInfo,
+    Seq2SeqModel,
+    Shared,
+    Tokens,
+)
+from app.models.checkpoint import Checkpoint
+from app.models.devices import DTYPES, PRECISIONS, choose_device, choose_precision
+from app.models.transformers import native
+from app.models.transformers.architectures import ARCHITECTURES, Decoder, read_decoder
+from app.models.transformers.decoder import Step, packed
+from app.models.transformers.encoding import Encoder, multiply_by
+from app.models.transformers.fallback import FallbackModel
+from app.models.transformers.folder import load_network, read_folder
+from app.models.transformers.native import NativeEncoder, NativeState, NativeStep
+from app.models.transformers.state import TransformersState
+from app.models.transformers.tokenizer_file import read_tokenizer
+
+
+class Tokenizer(Protocol):
+    """Text to ids, and back: as `Seq2SeqModel`."""
+
+    def encode(self, text: str) -> Tokens: ...
+
+    def encode_summary(self, text: str) -> Tokens: ...
+
+    def decode(self, ids: Sequence[int]) -> Tokens: ...
+
+    @property
+    def pieces(self) -> Sequence[str]: ...
+
+    @property
+    def around(self) -> tuple[Sequence[int], Sequence[int]]:
+        """The ids that the encoder wants before and after a content."""
+
+
+class TransformersModel(Seq2SeqModel):
+    """A checkpoint of one of `ARCHITECTURES`, on a CPU."""
+
+    def __init__(self, network: PreTrainedModel, tokenizer: Tokenizer, info: ModelInfo) -> None:
+        """network: of the type that is computed in; for int8 in float32. Of its decoder only the weights are kept."""
+        # a row is given its start, what is forced, and its tokens
+        decoder = read_decoder(network, 1 + len(info.special.forced) + info.limits.max_summary_tokens)
+        attention = AttentionInfo.of_transformer(len(decoder.layers), decoder.architecture.heads)
+        self.info, self._tokenizer = replace(info, attention=attention), tokenizer
+        self._shared = Shared(range(len(decoder.output.weight)))
+        self._encode, self._open = _backend(network, decoder, info.precision)
+
+    def tokenize(self, text: str) -> Tokens:
+        return self._tokenizer.encode(text)
+
+    def tokenize_summary(self, text: str) -> Tokens:
+        return self._tokenizer.encode_summary(text)
+
+    def detokenize(self, ids: Sequence[int]) -> Tokens:
+        return self._tokenizer.decode(ids)
+
+    @property
+    def pieces(self) -> Sequence[str]:
+        return self._tokenizer.pieces
+
+    @property
+    def shared(self) -> Shared:
+        return self._shared
+
+    @torch.inference_mode()
+    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:  # noqa: ARG002  # every token can be written
+        before, after = self._tokenizer.around
+        return [self._encode(before, source, after, Candidates(self._shared)) for source in sources]
+
+    def positions(self, lengths: Sequence[int]) -> int:
+        return sum(lengths) + len(lengths) * sum(map(len, self._tokenizer.around))
+
+    def open(self, capacity: int) -> DecoderState:
+        return self._open(capacity)
+
+
+Encode = Callable[[Sequence[int], Sequence[int], Sequence[int], Candidates], Memory]
+Open = Callable[[int], DecoderState]
+
+
+def _backend(network: PreTrainedModel, decoder: Decoder, precision: str) -> tuple[Encode, Open]:
+    """What encodes a source, and what opens a state: kernels of our own where there are some, or torch."""
+    encoder = multiply_by(packed, network.get_encoder())
+    missing = kernels.missing() or native.missing(decoder)
+    if precision == "int8" and missing:
+        raise ConfigurationError(f"PRECIS_PRECISION=int8: {missing}; use float32 or bfloat16")
+    if decoder.embedding.dtype == torch.float32 and not missing:
+        step = NativeStep(decoder, rounded=precision == "int8")
+        return NativeEncoder(encoder, step), partial(NativeState, step)
+    return Encoder(encoder, decoder), partial(TransformersState, Step(decoder))
+
+
+def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel:
+    """Read a Hugging Face folder, small files first.
+
+    Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
+    """
+    _only_on_a_cpu(device)
+    folder = read_folder(checkpoint)
+    ours = folder.config.model_type in ARCHITECTURES
+    precision = choose_precision(precision, torch.device("cpu"), PRECISIONS if ours else DTYPES)
+    vocabulary_size = folder.config.get_text_config(decoder=True).vocab_size
+    tokenizer = read_tokenizer(checkpoint, vocabulary_size, folder.prefix)
+    card = checkpoint.card
+    network = load_network(checkpoint, folder, DTYPES.get(precision, torch.float32))
+    info = ModelInfo(
+        name=checkpoint.folder.name,
+        family="transformers",
+        digest=checkpoint.digest,
+        language=folder.language,
+        description=folder.description,
+        limits=folder.limits_around(sum(map(len, tokenizer.around))),
+        defaults=folder.defaults,
+        card=card,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        precision=precision,
+        device="cpu",
+        special=folder.special,
+    )
+    return (TransformersModel if ours else FallbackModel)(network, tokenizer, info)
+
+
+def _only_on_a_cpu(device: str) -> None:
+    if device != "auto" and choose_device(device).type != "cpu":
+        raise ConfigurationError(f"PRECIS_DEVICE={device}: checkpoints of Hugging Face run on a CPU; use cpu or auto")

@@ -1,0 +1,140 @@
+"""Checkpoints of the library in the whole engine, from a folder to a summary."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, LEDConfig, PreTrainedModel
+
+from app.engine.engine import Engine
+from app.engine.request import SummaryRequest
+from app.errors import ConfigurationError
+from app.models.base import DecodingOptions
+from app.models.checkpoint import Checkpoint, write_manifest
+from app.models.transformers.fallback import FallbackModel
+from app.models.transformers.family import TransformersModel, load
+from tests.models.transformers.folders import WRITE_TOKENIZER, write_folder
+from tests.models.transformers.networks import (
+    AFTER,
+    BEFORE,
+    CONFIGURATIONS,
+    CONTENT,
+    END,
+    PAD,
+    START,
+    model_of,
+    network_of,
+    precise_library,
+)
+from tests.texts import CORPUS
+
+PATIENCE = 60.0
+LONGEST = 8
+
+sources = st.lists(st.sampled_from(CONTENT), min_size=1, max_size=16)
+options = st.builds(
+    DecodingOptions,
+    num_beams=st.sampled_from([1, 4]),
+    max_length=st.integers(1, LONGEST),
+    min_length=st.integers(0, 1),
+    length_penalty=st.sampled_from([0.5, 1.0, 2.0]),
+    no_repeat_ngram_size=st.sampled_from([0, 2, 3]),
+    repetition_penalty=st.sampled_from([1.0, 1.3]),
+    early_stopping=st.booleans(),
+    numbers_from_source=st.just(False),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _precise() -> Iterator[None]:
+    with precise_library():
+        yield
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS)
+def network(request: pytest.FixtureRequest) -> PreTrainedModel:
+    return network_of(request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(network: PreTrainedModel) -> Iterator[Engine]:
+    with Engine(model_of(network), max_rows=16, max_queue=64, threads=2) as engine:
+        yield engine
+
+
+def generated(network: PreTrainedModel, ids: list[int], options: DecodingOptions) -> list[int]:
+    """What `generate` makes of these ids: its start, the summary, and the end or one token more."""
+    output = network.generate(  # type: ignore[operator]
+        torch.tensor([ids]),
+        num_beams=options.num_beams,
+        max_length=options.max_length + 2,
+        min_length=options.min_length + 1,
+        length_penalty=options.length_penalty,
+        no_repeat_ngram_size=options.no_repeat_ngram_size,
+        repetition_penalty=options.repetition_penalty,
+        early_stopping=options.early_stopping,
+        suppress_tokens=[PAD, START],
+        do_sample=False,
+    )
+    tokens: list[int] = output[0, 1:].tolist()
+    return tokens[: tokens.index(END)] if END in tokens else tokens[: options.max_length]
+
+
+@given(burst=st.lists(st.tuples(sources, options), min_size=1, max_size=6))
+@settings(max_examples=30)
+def test_a_burst_of_mixed_options_becomes_what_generate_makes_of_each(
+    network: PreTrainedModel, engine: Engine, burst: list[tuple[list[int], DecodingOptions]]
+) -> None:
+    futures = engine.submit([SummaryRequest(" ".join(map(str, source)), chosen) for source, chosen in burst])
+    for future, (source, chosen) in zip(futures, burst, strict=True):
+        expected = generated(network, [*BEFORE, *source, *AFTER], chosen)
+        assert future.result(PATIENCE).text == " ".join(map(str, expected))
+
+
+@pytest.mark.parametrize("architecture", WRITE_TOKENIZER)
+def test_a_folder_summarizes_as_the_library_does_with_it(tmp_path: Path, architecture: str) -> None:
+    folder = write_folder(tmp_path, architecture)
+    model = load(Checkpoint(folder), device="cpu", precision="float32")
+    assert isinstance(model, TransformersModel)
+    tokenizer = AutoTokenizer.from_pretrained(folder)  # type: ignore[no-untyped-call]
+    network = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    chosen = DecodingOptions(num_beams=1, max_length=6, numbers_from_source=False)
+    with Engine(model, max_rows=8, max_queue=8) as engine:
+        futures = engine.submit([SummaryRequest(text, chosen, attention=True) for text in CORPUS[:3]])
+        for text, future in zip(CORPUS, futures, strict=False):
+            summary = future.result(PATIENCE)
+            ids = network.generate(tokenizer(text, return_tensors="pt").input_ids, num_beams=1, max_new_tokens=7)
+            assert tokenizer.decode(ids[0], skip_special_tokens=True).startswith(summary.text)
+            assert summary.summary_tokens > 0
+            assert summary.attention is not None
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+def test_a_checkpoint_tells_what_it_is(tmp_path: Path, precision: str) -> None:
+    info = load(Checkpoint(write_folder(tmp_path, "bart")), device="auto", precision=precision).info
+    assert (info.name, info.family, info.device) == ("bart", "transformers", "cpu")
+    assert info.precision == precision or precision == "auto"
+    assert (info.attention.layers, info.attention.heads, info.attention.default.layers) == (2, 4, (0,))
+    assert info.limits.max_source_tokens == 62  # of 64 positions, for `<s>` and `</s>` stand around a text
+
+
+def test_a_gpu_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigurationError, match=r"PRECIS_DEVICE=cuda: .* use cpu or auto"):
+        load(Checkpoint(write_folder(tmp_path, "bart")), device="cuda", precision="auto")
+
+
+def test_what_has_no_step_of_our_own_is_stepped_by_the_library(tmp_path: Path) -> None:
+    size = WRITE_TOKENIZER["bart"](tmp_path)
+    config = LEDConfig(vocab_size=size, d_model=16, encoder_layers=2, decoder_layers=2, attention_window=8)
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(tmp_path)  # type: ignore[no-untyped-call]
+    write_manifest(tmp_path)
+    model = load(Checkpoint(tmp_path), device="cpu", precision="auto")
+    assert isinstance(model, FallbackModel)
+    assert model.info.decoding == "unbatched"
+    assert model.info.precision in ("float32", "bfloat16")
+    with pytest.raises(ConfigurationError, match="PRECIS_PRECISION=int8: not one of auto, float32, bfloat16"):
+        load(Checkpoint(tmp_path), device="cpu", precision="int8")
