@@ -94,6 +94,7 @@ def test_a_burst_of_mixed_options_becomes_what_generate_makes_of_each(
         assert future.result(PATIENCE).text == " ".join(map(str, expected))
 
 
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 @pytest.mark.parametrize("architecture", WRITE_TOKENIZER)
 def test_a_folder_summarizes_as_the_library_does_with_it(tmp_path: Path, architecture: str) -> None:
     folder = write_folder(tmp_path, architecture)

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from app.models.base import AttentionOptions, Candidates, Shared
 from app.models.transformers.architectures import Decoder, Linear, read_decoder
 from app.models.transformers.decoder import Product, Step
-from app.models.transformers.linear import with_kernels
 from app.models.transformers.native import NativeEncoder, NativeMemory, NativeState, NativeStep, missing
 from tests.models.lstm.checkpoints import WITH_KERNELS
 from tests.models.transformers.networks import (
@@ -57,9 +56,13 @@ class Reference:
     """One row in float64, with what enters products, and what is attended to, rounded."""
 
     def __init__(self, decoder: Decoder, encoded: Tensor, rounding: Rounding) -> None:
+        # What T5 reads here is rounded to two bytes: as good as not at all.
+        split = [id(layer.leave) for layer in decoder.layers if not layer.own_norm.centred]
+
         def prepare(linear: Linear) -> Product:
             weight, bias = rounding(linear.weight), linear.bias
-            return lambda rows: F.linear(rounding(rows), weight, bias)
+            round_rows = as_it_is if id(linear) in split else rounding
+            return lambda rows: F.linear(round_rows(rows), weight, bias)
 
         self._step, self._rounding = Step(decoder, prepare), rounding
         self._heads = decoder.architecture.heads
@@ -266,17 +269,20 @@ def test_what_is_not_finite_stays_in_its_row(rounded: bool, bad: float) -> None:
 
 @WITH_KERNELS
 @IN_BOTH
-def test_a_source_is_read_from_the_librarys_encoder(rounded: bool) -> None:
-    network = network_of("bart", torch.float32)
-    step, content = step_of("bart", rounded), tokens_of(0, 19)
-    candidates = Candidates(Shared(range(VOCABULARY)))
-    with torch.inference_mode():
-        memory = NativeEncoder(network.get_encoder(), step)(BEFORE, content, AFTER, candidates)
-        ids = torch.tensor([[*BEFORE, *content, *AFTER]])
-        encoder = with_kernels(network.get_encoder(), rounded=rounded)
-        expected = step.read(encoder(input_ids=ids).last_hidden_state[0])
-    assert torch.equal(memory.source, expected)
-    assert (memory.before, memory.positions, memory.source_tokens) == (len(BEFORE), 22, 19)
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_a_source_is_read_from_the_librarys_encoder(kind: str, rounded: bool) -> None:
+    """Whose products are replaced: in float32 its results hardly change, in int8 by a tenth at most."""
+    network, content = network_of(kind, torch.float32), tokens_of(0, 19)
+    ids, read = torch.tensor([[*BEFORE, *content, *AFTER]]), []
+    step = step_of(kind, rounded)
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "read", read.append)
+        expected = network.get_encoder()(input_ids=ids).last_hidden_state[0]
+        memory = NativeEncoder(network.get_encoder(), step)(
+            BEFORE, content, AFTER, Candidates(Shared(range(VOCABULARY)))
+        )
+    assert (read[0] - expected).norm() < (0.1 if rounded else 1e-5) * expected.norm()
+    assert (memory.before, memory.positions, memory.source_tokens) == (len(BEFORE), len(ids[0]), 19)
 
 
 def test_what_the_kernel_cannot_step_is_said() -> None:
