@@ -1,21 +1,19 @@
 """Encoder-decoders of well-known sizes with random weights, as Hugging Face folders.
 
 Speed does not hang on what is said, only on how much: random weights hardly ever end a summary, so whoever measures
-says how long it is to be.
+says how long it is to be. The weights are larger than the library's, which only repeat the token before.
 """
 
 import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, processors
 from transformers import (
-    BartConfig,
     BartForConditionalGeneration,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
@@ -26,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from app.models.checkpoint import publish
 from app.models.lstm.tokenizer import END, PAD, SPECIAL_TOKENS, START
 from benchmarks.texts import mixed_texts
-from training.transformers import LibraryTokenizer
+from training.transformers import LibraryTokenizer, Sizes
 
 SEED = 1
 LONGEST = 512  # tokens of a source
@@ -35,48 +33,33 @@ LEARNED = 8_000  # tokens of the vocabulary that are words of the sample; the ot
 
 
 class Kind(NamedTuple):
-    """A configuration, its network, and what stands around a source."""
+    """A network, which takes its time, and what stands around a source."""
 
-    config: PreTrainedConfig
-    network: Callable[[PreTrainedConfig], PreTrainedModel]
+    network: PreTrainedModel
     around: str
 
 
 def _bart(vocabulary: int, model: int, layers: int, heads: int, feed_forward: int) -> Kind:
-    config = BartConfig(
-        vocab_size=vocabulary,
-        max_position_embeddings=1024,
-        d_model=model,
-        encoder_layers=layers,
-        decoder_layers=layers,
-        encoder_attention_heads=heads,
-        decoder_attention_heads=heads,
-        encoder_ffn_dim=feed_forward,
-        decoder_ffn_dim=feed_forward,
-        pad_token_id=PAD,
-        bos_token_id=START,
-        eos_token_id=END,
-        decoder_start_token_id=END,
-        forced_eos_token_id=None,
-        normalize_before=False,  # as in those that were published: CTranslate2's converter asks for it
-    )
-    return Kind(config, BartForConditionalGeneration, f"{SPECIAL_TOKENS[START]} $A {SPECIAL_TOKENS[END]}")
+    config = Sizes(vocabulary, 1024, model, layers, heads, feed_forward).config()
+    config.init_std, config.decoder_start_token_id = 2.8 * model**-0.5, END
+    return Kind(BartForConditionalGeneration(config), f"{SPECIAL_TOKENS[START]} $A {SPECIAL_TOKENS[END]}")
 
 
 def _t5(vocabulary: int, model: int, layers: int, heads: int, feed_forward: int) -> Kind:
-    config = T5Config(
-        vocab_size=vocabulary,
-        d_model=model,
-        d_kv=64,
-        d_ff=feed_forward,
-        num_layers=layers,
-        num_heads=heads,
-        n_positions=LONGEST,
-        pad_token_id=PAD,
-        eos_token_id=END,
-        decoder_start_token_id=PAD,
-    )
-    return Kind(config, T5ForConditionalGeneration, f"$A {SPECIAL_TOKENS[END]}")
+    values: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "d_model": model,
+        "d_kv": 64,
+        "d_ff": feed_forward,
+        "num_layers": layers,
+        "num_heads": heads,
+        "n_positions": LONGEST,
+        "initializer_factor": 4.0,
+        "pad_token_id": PAD,
+        "eos_token_id": END,
+        "decoder_start_token_id": PAD,
+    }
+    return Kind(T5ForConditionalGeneration(T5Config(**values)), f"$A {SPECIAL_TOKENS[END]}")
 
 
 SIZES: Mapping[str, Callable[[], Kind]] = {
@@ -93,26 +76,27 @@ def folder_of(store: Path, name: str) -> Path:
     if not target.exists():
         store.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=store))
+        torch.manual_seed(SEED)
         _write(SIZES[name](), draft)
         publish(draft, target)
     return target
 
 
 def _write(kind: Kind, folder: Path) -> None:
-    disable_progress_bar()
-    torch.manual_seed(SEED)
-    kind.network(kind.config).save_pretrained(folder)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    kind.network.save_pretrained(folder)
     pad, start, end = SPECIAL_TOKENS
-    tokenizer = _tokenizer(folder / "tokenizer.json", kind.config.vocab_size)
+    tokenizer = _tokenizer(folder / "tokenizer.json", kind.network.config.vocab_size)
     tokenizer.post_processor = processors.TemplateProcessing(kind.around, special_tokens=[(start, START), (end, END)])
-    PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=pad,
         bos_token=start,
         eos_token=end,
         unk_token=pad,  # CTranslate2 wants one
         model_max_length=LONGEST,
-    ).save_pretrained(folder)
+    )
+    fast.save_pretrained(folder)
 
 
 def _tokenizer(path: Path, size: int) -> Tokenizer:

@@ -29,7 +29,8 @@ from app.models.base import Seq2SeqModel
 from app.models.registry import load
 from app.numerals import Numerals
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 ROWS = {False: (32, 64, 128), True: (128, 256, 512)}  # that are tried, without and with a GPU
 TIMEOUT = 3600.0

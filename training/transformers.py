@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -39,24 +39,23 @@ class Sizes:
 
     def config(self) -> BartConfig:
         """`normalize_before` is for converters that want to be told what BART always does."""
-        return BartConfig(
-            vocab_size=self.vocabulary_size,
-            max_position_embeddings=self.positions,
-            d_model=self.model,
-            encoder_layers=self.layers,
-            decoder_layers=self.layers,
-            encoder_attention_heads=self.heads,
-            decoder_attention_heads=self.heads,
-            encoder_ffn_dim=self.feed_forward,
-            decoder_ffn_dim=self.feed_forward,
-            dropout=self.dropout,
-            pad_token_id=PAD,
-            bos_token_id=START,
-            eos_token_id=END,
-            decoder_start_token_id=START,
-            forced_eos_token_id=None,
-            normalize_before=False,
-        )
+        values: dict[str, Any] = {
+            "vocab_size": self.vocabulary_size,
+            "max_position_embeddings": self.positions,
+            "d_model": self.model,
+            "dropout": self.dropout,
+            "pad_token_id": PAD,
+            "bos_token_id": START,
+            "eos_token_id": END,
+            "decoder_start_token_id": START,
+            "forced_eos_token_id": None,
+            "normalize_before": False,
+        }
+        for side in ("encoder", "decoder"):
+            values[f"{side}_layers"] = self.layers
+            values[f"{side}_attention_heads"] = self.heads
+            values[f"{side}_ffn_dim"] = self.feed_forward
+        return BartConfig(**values)
 
 
 class LibraryTokenizer:
@@ -106,9 +105,10 @@ class LibraryTokenizer:
     def export(self, folder: Path, longest: int) -> None:
         """The library's own files, for texts of up to so many tokens."""
         pad, start, end = SPECIAL_TOKENS
-        PreTrainedTokenizerFast(
+        tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=self._bpe, pad_token=pad, bos_token=start, eos_token=end, model_max_length=longest + AROUND
-        ).save_pretrained(folder)
+        )
+        tokenizer.save_pretrained(folder)
 
 
 class BartLearner:
@@ -119,7 +119,8 @@ class BartLearner:
         self.device = choose_device(config.device)
         self._dtype = choose_precision(config.precision, self.device)
         torch.manual_seed(config.seed)
-        self.model = BartForConditionalGeneration(sizes.config()).to(self.device).train()
+        self.model = BartForConditionalGeneration(sizes.config()).train()
+        self.model.to(self.device)
         self.model.generation_config = generation(card)
 
     def gradients(self, batch: Batch, seed: int) -> tuple[float, int]:
@@ -135,7 +136,7 @@ class BartLearner:
 
     def publish(self, target: Path) -> None:
         """What the library writes, what this project wants to know beside it, and a card."""
-        disable_progress_bar()
+        disable_progress_bar()  # type: ignore[no-untyped-call]
         with draft_of(target) as draft:
             self.model.save_pretrained(draft)
             LibraryTokenizer.load(self._tokenizer).export(draft, self.card.limits.max_source_tokens)
@@ -165,7 +166,7 @@ def enclosed(source: Tensor, lengths: Tensor) -> Tensor:
 def generation(card: Card) -> GenerationConfig:
     """The card's options as `generate` counts them: the start token and the end are tokens there."""
     options = card.decoding
-    return GenerationConfig(
+    return GenerationConfig(  # type: ignore[no-untyped-call]
         num_beams=options.num_beams,
         max_length=options.max_length + AROUND,
         length_penalty=options.length_penalty,

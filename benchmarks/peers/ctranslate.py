@@ -44,5 +44,5 @@ class Translator:
             min_decoding_length=self._length,
             max_decoding_length=self._length,
         )
-        written = [tokenizer.convert_tokens_to_ids(each.hypotheses[0]) for each in found]
-        return [text.strip() for text in tokenizer.batch_decode(written, skip_special_tokens=True)]
+        written = (tokenizer.convert_tokens_to_ids(each.hypotheses[0]) for each in found)
+        return [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in written]

@@ -48,7 +48,7 @@ def test_one_command_from_ones_own_rows_to_a_folder_that_the_library_reads(tmp_p
     assert network.generation_config.max_length == 32 + 2
     text = "the river was seen by Anda near old Belo"
     (written,) = network.generate(**tokenizer(text, return_tensors="pt"))
-    assert set(tokenizer.decode(written, skip_special_tokens=True).split()) <= {*text.split(), "Nobody"}
+    assert set(str(tokenizer.decode(written, skip_special_tokens=True)).split()) <= {*text.split(), "Nobody"}
 
 
 def learner_of(run: Path, config: TrainingConfig) -> BartLearner:
@@ -120,7 +120,7 @@ def test_a_special_tokens_name_is_text_like_any_other(tokenizer: LibraryTokenize
 
 def test_without_the_library_training_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "training.transformers")
-    monkeypatch.setitem(sys.modules, "transformers", None)  # type: ignore[arg-type]  # how an import is refused
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match=r"install precis\[transformers\]"):
         transformers_command(["rows.jsonl"], "mine")
 
