@@ -89,13 +89,17 @@ class Packed(ctypes.Structure):
         ("bias", ctypes.c_void_p),
         ("inputs", ctypes.c_int64),
         ("outputs", ctypes.c_int64),
+        ("split", ctypes.c_int64),
     )
 
 
 class Int8Weights:
-    """Weights (O, I) and bias (O) of a product, each output scaled by its largest weight; `packed` is what C reads."""
+    """Weights (O, I) and bias (O) of a product, each output scaled by its largest weight; `packed` is what C reads.
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    split: what C rounds for it is rounded to two bytes, for rows with numbers that are much larger than the others.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, split: bool = False) -> None:
         self._outputs, missing = len(weight), -len(weight) % PANEL
         weight = F.pad(weight.float(), (0, 0, 0, missing))
         self._bias = F.pad(bias.float(), (0, missing))  # a copy in any case
@@ -104,7 +108,8 @@ class Int8Weights:
         outputs, inputs = weight.shape
         panels = (rounded + 128).to(torch.uint8).view(outputs // PANEL, PANEL, inputs // 4, 4)
         self._weight = panels.transpose(1, 2).contiguous()
-        self.packed = Packed(self._weight.data_ptr(), self._scale.data_ptr(), self._bias.data_ptr(), inputs, outputs)
+        pointers = (tensor.data_ptr() for tensor in (self._weight, self._scale, self._bias))
+        self.packed = Packed(*pointers, inputs, outputs, split)
 
     def multiply(self, rows: Tensor, units: Tensor) -> Tensor:
         """rows (B, I) int8, of which 1 stands for units (B) float32 -> rows W^T + b (B, O) float32."""
@@ -125,7 +130,7 @@ class Int8Weights:
         assert rows.shape[1] % LANES == 0
         rows, count = rows.contiguous(), len(rows)
         out, excess = torch.empty(count, len(self._bias)), torch.empty(count, dtype=torch.int32)
-        room = torch.empty_like(rows, dtype=torch.int8), torch.empty(count), excess
+        room = torch.empty(2 * rows.numel(), dtype=torch.int8), torch.empty(2 * count), excess
         pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, out, *room)]
         kernels.precis_multiply_rounded(ctypes.byref(self.packed), ctypes.c_int64(count), *pointers)
         return out[:, : self._outputs]

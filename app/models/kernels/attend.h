@@ -18,7 +18,6 @@
 #include "product.h"
 
 #define LONGEST_HEAD 512
-#define QUERY 16256.0f /* 127 * 128: the largest number of a query */
 #define SHARE 65535.0f /* the largest weight of a value */
 
 /* What a head reads of a source in int8. In float32 it reads keys (width / 16, size, 16), then values (width, size). */
@@ -69,36 +68,12 @@ static inline void enter_float(
     memcpy(head + (width + position) * size, value, size * sizeof(float));
 }
 
-/* A query (size) as 128 * high + low; what 1 stands for in it. */
-static inline float split_query(const float *query, int64_t size, int8_t *high, int8_t *low, int32_t *excess)
-{
-    __m512 most = _mm512_set1_ps(SMALLEST), tainted = _mm512_setzero_ps();
-    for (int64_t place = 0; place < size; place += LANES) {
-        const __m512 numbers = _mm512_loadu_ps(query + place);
-        most = _mm512_max_ps(most, _mm512_abs_ps(numbers));
-        tainted = _mm512_fmadd_ps(numbers, _mm512_setzero_ps(), tainted); /* NaN where one is not finite */
-    }
-    const float bound = _mm512_reduce_max_ps(most);
-    __m512i sums = _mm512_setzero_si512();
-    for (int64_t place = 0; place < size; place += LANES) {
-        const __m512 numbers = _mm512_mul_ps(_mm512_loadu_ps(query + place), _mm512_set1_ps(QUERY / bound));
-        const __m512i whole = _mm512_cvtps_epi32(numbers);
-        const __m512i upper = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(64)), 7);
-        const __m512i lower = _mm512_sub_epi32(whole, _mm512_slli_epi32(upper, 7));
-        _mm_storeu_si128((__m128i *)(high + place), _mm512_cvtepi32_epi8(upper));
-        _mm_storeu_si128((__m128i *)(low + place), _mm512_cvtepi32_epi8(lower));
-        sums = _mm512_add_epi32(sums, whole);
-    }
-    *excess = 128 * _mm512_reduce_add_epi32(sums);
-    return bound / QUERY + _mm512_reduce_add_ps(tainted);
-}
-
 /* Scores of the positions of a source: (width). */
 static inline void score_rounded(const Head *head, int64_t size, int64_t positions, const float *query, float *scores)
 {
     int8_t high[LONGEST_HEAD], low[LONGEST_HEAD];
     int32_t excess;
-    const __m512 unit = _mm512_set1_ps(split_query(query, size, high, low, &excess));
+    const __m512 unit = _mm512_set1_ps(split_row(query, size, high, low, &excess));
     const uint8_t *keys = head->keys;
     for (int64_t position = 0; position < positions; position += 16) {
         __m512i upper[2], lower[2]; /* two of each, so that sums wait for each other less */

@@ -10,6 +10,7 @@
 
 #define LANES 16
 #define SMALLEST 1e-30f
+#define SPLIT 16256.0f /* 127 * 128: the largest number as two bytes */
 #define UNIT 126.0f /* int8 for 1, where numbers lie within -1 and 1 */
 
 /* e^x to about 1e-7 of it; 0 far below zero, minus infinity included. NaN stays NaN.
@@ -81,6 +82,31 @@ static inline float round_row(const float *row, int64_t size, int8_t *out)
     for (int64_t place = 0; place < size; place += LANES)
         store_bytes(out + place, _mm512_mul_ps(_mm512_loadu_ps(row + place), factor));
     return none || isinf(bound) ? NAN : bound / 127.0f;
+}
+
+/* `size` numbers as 128 * high + low, scaled by the largest: what 1 stands for; NaN if one of them is not finite.
+ * excess: 128 times their sum. */
+static inline float split_row(const float *row, int64_t size, int8_t *high, int8_t *low, int32_t *excess)
+{
+    __m512 most = _mm512_set1_ps(SMALLEST), tainted = _mm512_setzero_ps();
+    for (int64_t place = 0; place < size; place += LANES) {
+        const __m512 numbers = _mm512_loadu_ps(row + place);
+        most = _mm512_max_ps(most, _mm512_abs_ps(numbers));
+        tainted = _mm512_fmadd_ps(numbers, _mm512_setzero_ps(), tainted);
+    }
+    const float bound = _mm512_reduce_max_ps(most);
+    __m512i sums = _mm512_setzero_si512();
+    for (int64_t place = 0; place < size; place += LANES) {
+        const __m512 numbers = _mm512_mul_ps(_mm512_loadu_ps(row + place), _mm512_set1_ps(SPLIT / bound));
+        const __m512i whole = _mm512_cvtps_epi32(numbers);
+        const __m512i upper = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(64)), 7);
+        const __m512i lower = _mm512_sub_epi32(whole, _mm512_slli_epi32(upper, 7));
+        _mm_storeu_si128((__m128i *)(high + place), _mm512_cvtepi32_epi8(upper));
+        _mm_storeu_si128((__m128i *)(low + place), _mm512_cvtepi32_epi8(lower));
+        sums = _mm512_add_epi32(sums, whole);
+    }
+    *excess = 128 * _mm512_reduce_add_epi32(sums);
+    return bound / SPLIT + _mm512_reduce_add_ps(tainted);
 }
 
 /* Logits in place to log-probabilities, all of them lower by as much. count: a multiple of 64. */

@@ -21,6 +21,7 @@ typedef struct {
     const float *bias;  /* (outputs) */
     int64_t inputs;
     int64_t outputs;
+    int64_t split; /* a row is rounded to two bytes for each number: split_row of functions.h */
 } Product;
 
 static inline __attribute__((always_inline)) int32_t broadcast(const int8_t *bytes)

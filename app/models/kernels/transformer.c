@@ -19,6 +19,7 @@ enum { RELU, GELU, GELU_TANH, SILU };
 /* Weight (width) NULL: there is none. */
 typedef struct {
     const float *weight, *bias;
+    float epsilon;
 } Norm;
 
 typedef struct {
@@ -40,11 +41,11 @@ typedef struct {
     const float *positions; /* (longest, size); or NULL */
     const float *relative;  /* (heads, longest): added to scores of what was written so many tokens ago; or NULL */
     Norm embedding_norm, final_norm;
-    int64_t depth, size, width, heads, head, inner, encoded, longest;
+    int64_t depth, size, width, heads, head, inner, longest;
     int64_t activation, gated;
     int64_t norm_first, centred; /* norms come before what they normalize for; they subtract the mean */
     int64_t rounded;             /* to int8 */
-    float epsilon, embedding_scale;
+    float embedding_scale;
 } Decoder;
 
 typedef struct {
@@ -60,7 +61,7 @@ typedef struct {
 typedef struct {
     float *x, *numbers, *attended; /* (count, width), (count, outputs), (count, heads * head) */
     char *rows;                    /* (count), `stride` bytes each: what is multiplied */
-    float *normed, *units;         /* (width), (count) */
+    float *normed, *units, *low_units; /* (width), (count) what 1 stands for in a row, and in its second bytes */
     int32_t *excess;               /* (count) */
     float *weights;                /* (longest) */
     uint8_t *shares;               /* (2, longest) */
@@ -89,14 +90,15 @@ static Room lay_out(const Decoder *decoder, int64_t count, int64_t longest, char
         room.outputs = larger(larger(room.outputs, layer->own.outputs), layer->source.outputs);
         room.outputs = larger(larger(room.outputs, layer->query.outputs), layer->enter.outputs);
     }
-    room.stride = larger(larger(decoder->width, decoder->encoded), larger(all, decoder->inner));
-    room.stride *= decoder->rounded ? 1 : sizeof(float);
+    room.stride = larger(larger(decoder->width, decoder->layers->source.inputs), larger(all, decoder->inner));
+    room.stride *= decoder->rounded ? 2 : sizeof(float);
     room.x = (float *)take(place, count * decoder->width * sizeof(float));
     room.numbers = (float *)take(place, count * room.outputs * sizeof(float));
     room.attended = (float *)take(place, count * all * sizeof(float));
     room.rows = take(place, count * room.stride);
     room.normed = (float *)take(place, decoder->width * sizeof(float));
     room.units = (float *)take(place, count * sizeof(float));
+    room.low_units = (float *)take(place, count * sizeof(float));
     room.excess = (int32_t *)take(place, count * sizeof(int32_t));
     room.weights = (float *)take(place, (longest + 15) / 16 * 16 * sizeof(float));
     room.shares = (uint8_t *)take(place, (longest + 15) / 16 * 32);
@@ -118,7 +120,7 @@ static void normalize(const Decoder *decoder, const Norm *norm, const float *x, 
         const __m512 number = _mm512_maskz_sub_ps(real, _mm512_loadu_ps(x + place), mean);
         squares = _mm512_fmadd_ps(number, number, squares);
     }
-    const __m512 factor = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) * share + decoder->epsilon));
+    const __m512 factor = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) * share + norm->epsilon));
     for (int64_t place = 0; place < width; place += LANES) {
         const __m512 number = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + place), mean), factor);
         const __m512 bias = norm->bias ? _mm512_loadu_ps(norm->bias + place) : _mm512_setzero_ps();
@@ -126,24 +128,47 @@ static void normalize(const Decoder *decoder, const Norm *norm, const float *x, 
     }
 }
 
-/* Makes numbers (size) what a row multiplies. */
-static void set_row(const Decoder *decoder, int64_t row, const float *numbers, int64_t size, const Room *room)
+/* Numbers (inputs) to a row of bytes, (inputs) or where they are split (2, inputs), and their units. */
+static void round_numbers(const Product *product, const float *numbers, int8_t *row, float *unit, float *low_unit)
+{
+    const int64_t inputs = product->inputs;
+    int32_t excess;
+    if (!product->split) {
+        *unit = round_row(numbers, inputs, row);
+        return;
+    }
+    *low_unit = split_row(numbers, inputs, row, row + inputs, &excess);
+    *unit = 128.0f * *low_unit;
+}
+
+static void multiply_rounded(
+    const Product *product, const int8_t *rows, int64_t count, int64_t stride, const float *units, const float *low_units,
+    float *out, int64_t width, int32_t *excess)
+{
+    multiply(product, rows, count, stride, units, 0, out, width, excess);
+    if (product->split)
+        multiply(product, rows + product->inputs, count, stride, low_units, 1, out, width, excess);
+}
+
+/* Makes numbers what a product multiplies of a row. */
+static void set_row(const Decoder *decoder, const Product *product, int64_t row, const float *numbers, const Room *room)
 {
     char *place = room->rows + row * room->stride;
     if (decoder->rounded)
-        room->units[row] = round_row(numbers, size, (int8_t *)place);
+        round_numbers(product, numbers, (int8_t *)place, room->units + row, room->low_units + row);
     else
-        memcpy(place, numbers, size * sizeof(float));
+        memcpy(place, numbers, product->inputs * sizeof(float));
 }
 
 static void multiply_rows(
     const Decoder *decoder, const Product *product, int64_t count, float *out, int64_t width, const Room *room)
 {
     const int64_t stride = room->stride, floats = stride / (int64_t)sizeof(float);
+    const int8_t *rows = (const int8_t *)room->rows;
     if (decoder->rounded)
-        multiply(product, (const int8_t *)room->rows, count, stride, room->units, 0, out, width, room->excess);
+        multiply_rounded(product, rows, count, stride, room->units, room->low_units, out, width, room->excess);
     else
-        multiply_float(product, (const float *)room->rows, count, floats, out, width);
+        multiply_float(product, (const float *)rows, count, floats, out, width);
 }
 
 /* A product of x, which is normalized before, if a norm is given. */
@@ -153,7 +178,7 @@ static void ask(const Decoder *decoder, const Norm *norm, const Product *product
         const float *x = room->x + row * decoder->width;
         if (norm)
             normalize(decoder, norm, x, room->normed);
-        set_row(decoder, row, norm ? room->normed : x, decoder->width, room);
+        set_row(decoder, product, row, norm ? room->normed : x, room);
     }
     multiply_rows(decoder, product, count, room->numbers, room->outputs, room);
 }
@@ -190,7 +215,7 @@ static void attend_own(const Decoder *decoder, int64_t layer, const Row *rows, i
             else
                 attend_kept(0, kept, place, tokens, heads, head, size, queries, relative, room->weights, attended);
         }
-        set_row(decoder, row, room->attended, all, room);
+        set_row(decoder, &decoder->layers[layer].own_output, row, room->attended, room);
     }
 }
 
@@ -243,7 +268,7 @@ static void attend_sources(
         }
     }
     for (int64_t row = 0; row < count; row++)
-        set_row(decoder, row, room->attended + row * all, all, room);
+        set_row(decoder, &decoder->layers[layer].source_output, row, room->attended + row * all, room);
 }
 
 static inline __m512 activate(int64_t activation, __m512 x)
@@ -263,7 +288,7 @@ static inline __m512 activate(int64_t activation, __m512 x)
 }
 
 /* Hendrycks & Gimpel 2016, and others; gated as Shazeer 2020: of what is in `numbers`. */
-static void activate_rows(const Decoder *decoder, int64_t count, const Room *room)
+static void activate_rows(const Decoder *decoder, const Product *leave, int64_t count, const Room *room)
 {
     for (int64_t row = 0; row < count; row++) {
         float *numbers = room->numbers + row * room->outputs;
@@ -273,7 +298,7 @@ static void activate_rows(const Decoder *decoder, int64_t count, const Room *roo
                 x = _mm512_mul_ps(x, _mm512_loadu_ps(numbers + decoder->inner + place));
             _mm512_storeu_ps(numbers + place, x);
         }
-        set_row(decoder, row, numbers, decoder->inner, room);
+        set_row(decoder, leave, row, numbers, room);
     }
 }
 
@@ -312,27 +337,27 @@ int64_t precis_kept_bytes(const Decoder *decoder)
     return decoder->depth * kept_bytes(decoder->rounded, decoder->heads, decoder->head);
 }
 
-/* What is encoded of a source (positions, encoded) -> keys and values of all layers, in `source`, which is zero. */
-void precis_read(const Decoder *decoder, const float *encoded, int64_t positions, char *source, char *place)
+/* What is encoded of a source (positions, inputs of `source`) -> keys and values of all layers, in `read`, which is zero. */
+void precis_read(const Decoder *decoder, const float *encoded, int64_t positions, char *read, char *place)
 {
     const Room room = lay_out(decoder, TOGETHER, 0, &place);
     const int64_t heads = decoder->heads, size = decoder->head, width = (positions + 15) / 16 * 16;
     const int64_t bytes = head_bytes(decoder->rounded, size, width);
     for (int64_t start = 0; start < positions; start += TOGETHER) {
         const int64_t count = positions - start < TOGETHER ? positions - start : TOGETHER;
-        for (int64_t row = 0; row < count; row++)
-            set_row(decoder, row, encoded + (start + row) * decoder->encoded, decoder->encoded, &room);
         for (int64_t number = 0; number < decoder->depth * heads; number++) {
-            const Head head = head_at(source + number * bytes, size, width);
+            const Product *source = &decoder->layers[number / heads].source;
+            const Head head = head_at(read + number * bytes, size, width);
+            for (int64_t row = 0; number == 0 && row < count; row++)
+                set_row(decoder, source, row, encoded + (start + row) * source->inputs, &room);
             if (number % heads == 0)
-                multiply_rows(
-                    decoder, &decoder->layers[number / heads].source, count, room.numbers, room.outputs, &room);
+                multiply_rows(decoder, source, count, room.numbers, room.outputs, &room);
             for (int64_t row = 0; row < count; row++) {
                 const float *key = room.numbers + row * room.outputs + number % heads * size, *value = key + heads * size;
                 if (decoder->rounded)
                     enter_rounded(&head, size, start + row, key, value);
                 else
-                    enter_float((float *)(source + number * bytes), size, width, start + row, key, value);
+                    enter_float((float *)(read + number * bytes), size, width, start + row, key, value);
             }
         }
     }
@@ -363,14 +388,14 @@ void precis_decode(
         attend_sources(decoder, number, rows, count, attention, columns, &room);
         add_to_x(decoder, &layer->source_output, after[1], count, &room);
         ask(decoder, before[2], &layer->enter, count, &room);
-        activate_rows(decoder, count, &room);
+        activate_rows(decoder, &layer->leave, count, &room);
         add_to_x(decoder, &layer->leave, after[2], count, &room);
     }
     for (int64_t row = 0; row < count; row++) {
         float *x = room.x + row * decoder->width;
         if (decoder->final_norm.weight)
             normalize(decoder, &decoder->final_norm, x, x);
-        set_row(decoder, row, x, decoder->width, &room);
+        set_row(decoder, &decoder->output, row, x, &room);
     }
     multiply_rows(decoder, &decoder->output, count, log_probabilities, outputs, &room);
     for (int64_t row = 0; row < count; row++) {
@@ -386,12 +411,12 @@ void precis_multiply_float(const Product *product, int64_t count, const float *r
     multiply_float(product, rows, count, product->inputs, out, product->outputs);
 }
 
-/* Rows are rounded first, to bytes (count, inputs) in units (count) of their own. excess: room for count numbers. */
+/* Rows are rounded first, each by itself. Room: bytes (count, 2, inputs), units (2, count), excess (count). */
 void precis_multiply_rounded(
     const Product *product, int64_t count, const float *rows, float *out, int8_t *bytes, float *units, int32_t *excess)
 {
-    const int64_t inputs = product->inputs;
+    const int64_t inputs = product->inputs, stride = 2 * inputs;
     for (int64_t row = 0; row < count; row++)
-        units[row] = round_row(rows + row * inputs, inputs, bytes + row * inputs);
-    multiply(product, bytes, count, inputs, units, 0, out, product->outputs, excess);
+        round_numbers(product, rows + row * inputs, bytes + row * stride, units + row, units + count + row);
+    multiply_rounded(product, bytes, count, stride, units, units + count, out, product->outputs, excess);
 }

@@ -97,14 +97,14 @@ Open = Callable[[int], DecoderState]
 
 def _backend(network: PreTrainedModel, decoder: Decoder, precision: str) -> tuple[Encode, Open]:
     """What encodes a source, and what opens a state: kernels of our own where there are some, or torch."""
-    encoder = multiply_by(packed, network.get_encoder())
+    encoder = network.get_encoder()
     missing = kernels.missing() or native.missing(decoder)
     if precision == "int8" and missing:
         raise ConfigurationError(f"PRECIS_PRECISION=int8: {missing}; use float32 or bfloat16")
     if decoder.embedding.dtype == torch.float32 and not missing:
         step = NativeStep(decoder, rounded=precision == "int8")
         return NativeEncoder(encoder, step), partial(NativeState, step)
-    return Encoder(encoder, decoder), partial(TransformersState, Step(decoder))
+    return Encoder(multiply_by(packed, encoder), decoder), partial(TransformersState, Step(decoder))
 
 
 def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from app.models.base import AttentionOptions, Candidates, DecoderState, Memory, StepOutput
 from app.models.kernels import LANES, PANEL, FloatWeights, Int8Weights, Packed, library, padded, whole
 from app.models.transformers.architectures import Activation, Architecture, Decoder, Layer, Linear, Norm
-from app.models.transformers.linear import with_kernels
+from app.models.transformers.decoder import Product
+from app.models.transformers.encoding import multiply_by
 
 LONGEST_HEAD = 512  # as in attend.h
 _ACTIVATIONS: tuple[Activation, ...] = (  # in the order of transformer.c
@@ -30,7 +31,9 @@ _BLOCK = 32  # tokens of each slot that memory is taken for at once
 
 
 class _Norm(Structure):
-    _fields_ = (("weight", c_void_p), ("bias", c_void_p))
+    """`Norm` of transformer.c."""
+
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p), ("epsilon", c_float))
 
 
 class _Layer(Structure):
@@ -50,9 +53,9 @@ class _Decoder(Structure):
         ("output", Packed),
         *((name, c_void_p) for name in ("embedding", "positions", "relative")),
         *((name, _Norm) for name in ("embedding_norm", "final_norm")),
-        *((name, c_int64) for name in ("depth", "size", "width", "heads", "head", "inner", "encoded", "longest")),
+        *((name, c_int64) for name in ("depth", "size", "width", "heads", "head", "inner", "longest")),
         *((name, c_int64) for name in ("activation", "gated", "norm_first", "centred", "rounded")),
-        *((name, c_float) for name in ("epsilon", "embedding_scale")),
+        ("embedding_scale", c_float),
     )
 
 
@@ -85,9 +88,8 @@ class NativeStep:
         architecture, layers = decoder.architecture, decoder.layers
         vocabulary, size = decoder.output.weight.shape
         self._heads, self._head = architecture.heads, len(layers[0].query.weight) // architecture.heads
-        self.rounded = rounded
-        self._kind: type[FloatWeights | Int8Weights] = Int8Weights if rounded else FloatWeights
-        self._encoded = layers[0].source.weight.shape[1]
+        # Between T5's feed-forwards some numbers are far larger than others; its library, too, rounds less of them.
+        self._rounded, self._split = rounded, not layers[0].own_norm.centred
         self._weights: list[Tensor | FloatWeights | Int8Weights] = []  # what C has the addresses of
         self._layers = (_Layer * len(layers))(*(self._layer(layer, architecture) for layer in layers))
         relative = None if decoder.relative is None else decoder.relative.flip(1)  # by distance
@@ -102,12 +104,10 @@ class NativeStep:
             self._norm(decoder.embedding_norm),
             self._norm(decoder.final_norm),
             *(len(layers), size, whole(size, PANEL), architecture.heads, whole(self._head, LANES)),
-            whole(layers[0].leave.weight.shape[1], PANEL),
-            whole(self._encoded, LANES),
-            longest,
+            *(whole(layers[0].leave.weight.shape[1], PANEL), longest),
             _activation(architecture.activation) or 0,
             *(architecture.gated, architecture.norm_first, layers[0].own_norm.centred, rounded),
-            *(layers[0].own_norm.epsilon, architecture.embedding_scale),
+            architecture.embedding_scale,
         )
         self.decoder = byref(self._packed)
         self.layers, self.heads, self.longest = len(layers), architecture.heads, longest
@@ -119,6 +119,12 @@ class NativeStep:
     def room(self, rows: int, longest: int) -> Tensor:
         """What a step of so many rows needs beside its results, where no source or summary is longer."""
         return torch.empty(self._room(self.decoder, c_int64(rows), c_int64(longest)), dtype=torch.uint8)
+
+    def product(self, linear: Linear) -> Product:
+        """One of the encoder's, by the same kernels."""
+        outputs, inputs = linear.weight.shape
+        weights = self._prepared(linear, split=self._split and inputs > outputs)
+        return lambda rows: weights(padded(rows, 1, step=LANES))
 
     def read(self, encoded: Tensor) -> Tensor:
         """encoded (S, D) -> keys and values of all layers."""
@@ -140,7 +146,7 @@ class NativeStep:
             self._heads_of(layer.source),
             self._product(layer.source_output, self._heads * [self._head]),
             self._product(layer.enter, outputs=parts),
-            self._product(layer.leave, step=PANEL),
+            self._product(layer.leave, split=self._split),
             *map(self._norm, (layer.own_norm, layer.source_norm, layer.feed_norm)),
         )
 
@@ -151,21 +157,22 @@ class NativeStep:
         return self._product(Linear(weight, bias))
 
     def _product(
-        self,
-        linear: Linear,
-        inputs: Sequence[int] = (),
-        outputs: Sequence[int] = (),
-        *,
-        step: int = LANES,
+        self, linear: Linear, inputs: Sequence[int] = (), outputs: Sequence[int] = (), *, split: bool = False
     ) -> Packed:
-        """With zeros after each of the parts of the input, up to a multiple of a step, and of the output."""
-        weight = padded(padded(linear.weight.float(), 1, inputs, step=step), 0, outputs, step=PANEL)
-        weights = self._kind(weight, padded(_bias(linear), 0, outputs, step=PANEL))
+        """With zeros after each of the parts of the input, and of the output."""
+        weight = padded(padded(linear.weight.float(), 1, inputs, step=LANES), 0, outputs, step=PANEL)
+        weights = self._prepared(Linear(weight, padded(_bias(linear), 0, outputs, step=PANEL)), split=split)
         self._weights.append(weights)
         return weights.packed
 
+    def _prepared(self, linear: Linear, *, split: bool) -> FloatWeights | Int8Weights:
+        weight = padded(linear.weight.float(), 1, step=LANES)
+        if self._rounded:
+            return Int8Weights(weight, _bias(linear), split=split)
+        return FloatWeights(weight, _bias(linear))
+
     def _norm(self, norm: Norm | None) -> _Norm:
-        return _Norm() if norm is None else _Norm(self._padded(norm.weight), self._padded(norm.bias))
+        return _Norm() if norm is None else _Norm(self._padded(norm.weight), self._padded(norm.bias), norm.epsilon)
 
     def _padded(self, tensor: Tensor | None) -> int | None:
         return None if tensor is None else self._address(padded(tensor, 0, step=PANEL))
@@ -199,7 +206,8 @@ class NativeEncoder:
     """The library's encoder with products of our own, and what the kernel reads of its result."""
 
     def __init__(self, module: nn.Module, step: NativeStep) -> None:
-        self._module, self._step = with_kernels(module, rounded=step.rounded), step
+        """The module's linear layers are replaced."""
+        self._module, self._step = multiply_by(step.product, module), step
 
     def __call__(
         self, before: Sequence[int], content: Sequence[int], after: Sequence[int], candidates: Candidates

@@ -62,6 +62,8 @@ class Cache:
 
 
 class TransformersState(DecoderState):
+    """Slots of one cache; each keeps the source that it asks."""
+
     def __init__(self, step: Step, capacity: int) -> None:
         self._step = step
         self._cache = Cache(step, capacity)
@@ -123,6 +125,15 @@ def _side_by_side(slots: Sequence[int], numbers: Sequence[int]) -> list[tuple[sl
     return places
 
 
+class Past(NamedTuple):
+    """What rows side by side have written: keys, values (L, n, H, length, A / H); bias is added to their scores."""
+
+    rows: slice
+    bias: Tensor | None
+    keys: Tensor
+    values: Tensor
+
+
 class Asking:
     """What the rows of one step attend to: `decoder.Attention`."""
 
@@ -131,10 +142,10 @@ class Asking:
         self._step, self._cache, self._runs, self._index = step, cache, runs, index
         self._heads, self._scale = step.architecture.heads, step.architecture.attention_scale
         self._past = [
-            (rows, step.relative(run.length), *(self._split(kept[:, slots, : run.length]) for kept in cache.kept))
+            Past(rows, step.relative(run.length), *(self._split(kept[:, slots, : run.length]) for kept in cache.kept))
             for run in runs
             for slots, rows in run.places
-        ]  # with keys and values (L, n, H, length, A / H)
+        ]
         self._weights = {run.rows.start: Weights(run, step) for run in runs if run.joined.attention}
 
     def own(self, layer: int, projected: Tensor) -> Tensor:
@@ -145,8 +156,10 @@ class Asking:
         return self._attended(
             queries,
             [
-                F.scaled_dot_product_attention(asked[rows], keys[layer], values[layer], bias, scale=self._scale)
-                for rows, bias, keys, values in self._past
+                F.scaled_dot_product_attention(
+                    asked[past.rows], past.keys[layer], past.values[layer], past.bias, scale=self._scale
+                )
+                for past in self._past
             ],
         )
 
