@@ -1,8 +1,9 @@
 """A Hugging Face folder says in our words what it says in the library's, and its weights are the library's network."""
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from transformers import (
 from app.errors import CheckpointError
 from app.models.base import DecodingOptions, Limits, Special
 from app.models.checkpoint import Checkpoint, write_manifest
-from app.models.transformers.folder import load_network, read_folder
+from app.models.transformers.folder import KNOWN, load_network, read_folder
 from app.schemas import Parameters
 
+ROOT = Path(__file__).parents[3]
 SIZES: dict[str, Any] = {
     "vocab_size": 100,
     "d_model": 16,
@@ -170,6 +172,17 @@ def test_our_own_file_counts_before_all(bart: Path) -> None:
     assert folder.limits == folder.limits_around(2) == Limits(50, 40, 2)
     assert (folder.defaults.num_beams, folder.defaults.max_length, folder.defaults.length_penalty) == (2, 33, 1.0)
     assert not folder.defaults.numbers_from_source
+
+
+def test_the_page_shows_a_file_of_our_own_that_is_taken(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```json\n(.*?)```", page, flags=re.S)
+    ours = json.loads(shown)
+    assert ours.keys() == set(KNOWN)
+    assert ours["decoding"].keys() == {field.name for field in fields(DecodingOptions)}
+    folder = read_folder(changed(stored(tmp_path / "t5", "t5"), "precis.json", lambda said: said.update(ours)))
+    assert asdict(folder.defaults) == ours["decoding"]
+    assert asdict(folder.limits) == ours["limits"]
 
 
 @pytest.mark.parametrize(
@@ -377,7 +390,7 @@ ANYTHING = st.recursive(
 )
 SAID = {
     "config.json": [*BartConfig().to_dict(), "task_specific_params", "prefix", "n_positions", "encoder", "decoder"],
-    "generation_config.json": [*GenerationConfig().to_dict(), "forced_decoder_ids"],
+    "generation_config.json": [*GenerationConfig().to_dict(), "forced_decoder_ids"],  # type: ignore[no-untyped-call]
     "tokenizer_config.json": ["model_max_length"],
     "precis.json": ["language", "description", "limits", "decoding", "prefix"],
 }
