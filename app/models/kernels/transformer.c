@@ -19,6 +19,7 @@ enum { RELU, GELU, GELU_TANH, SILU };
 /* Weight (width) NULL: there is none. */
 typedef struct {
     const float *weight, *bias;
+    float epsilon;
 } Norm;
 
 typedef struct {
@@ -44,7 +45,7 @@ typedef struct {
     int64_t activation, gated;
     int64_t norm_first, centred; /* norms come before what they normalize for; they subtract the mean */
     int64_t rounded;             /* to int8 */
-    float epsilon, embedding_scale;
+    float embedding_scale;
 } Decoder;
 
 typedef struct {
@@ -119,7 +120,7 @@ static void normalize(const Decoder *decoder, const Norm *norm, const float *x, 
         const __m512 number = _mm512_maskz_sub_ps(real, _mm512_loadu_ps(x + place), mean);
         squares = _mm512_fmadd_ps(number, number, squares);
     }
-    const __m512 factor = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) * share + decoder->epsilon));
+    const __m512 factor = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) * share + norm->epsilon));
     for (int64_t place = 0; place < width; place += LANES) {
         const __m512 number = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(x + place), mean), factor);
         const __m512 bias = norm->bias ? _mm512_loadu_ps(norm->bias + place) : _mm512_setzero_ps();

@@ -24,7 +24,7 @@ def convert_weights(pickles: list[Path], folder: Path) -> None:
     import torch
     from huggingface_hub import save_torch_state_dict
 
-    _confine(4 * sum(path.stat().st_size for path in pickles))
+    confine(4 * sum(path.stat().st_size for path in pickles))
     weights: dict[str, Any] = {}
     for path in pickles:
         with path.open("rb") as opened:
@@ -43,7 +43,7 @@ def convert_tokenizer(folder: Path) -> None:
     from tokenizers import Regex, normalizers
     from transformers import AutoTokenizer
 
-    _confine(sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".safetensors"))
+    confine(sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".safetensors"))
     # The library gives Pegasus one id too few where its configuration does not name both masks.
     masks = {} if "mask_token_sent" in _said(folder, "tokenizer_config.json") else {"mask_token_sent": "<mask_1>"}
     pegasus = masks if _said(folder, "config.json").get("model_type") == "pegasus" else {}
@@ -68,8 +68,8 @@ def _charsmap(model: bytes) -> bytes:
     return charsmap
 
 
-def _confine(size: int) -> None:
-    """From here on; the libraries are there by now."""
+def confine(size: int) -> None:
+    """From here on: no other process, no connection, and no more memory than that. The libraries are there by now."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (ROOM + size,) * 2)

@@ -31,7 +31,9 @@ _BLOCK = 32  # tokens of each slot that memory is taken for at once
 
 
 class _Norm(Structure):
-    _fields_ = (("weight", c_void_p), ("bias", c_void_p))
+    """`Norm` of transformer.c."""
+
+    _fields_ = (("weight", c_void_p), ("bias", c_void_p), ("epsilon", c_float))
 
 
 class _Layer(Structure):
@@ -53,7 +55,7 @@ class _Decoder(Structure):
         *((name, _Norm) for name in ("embedding_norm", "final_norm")),
         *((name, c_int64) for name in ("depth", "size", "width", "heads", "head", "inner", "longest")),
         *((name, c_int64) for name in ("activation", "gated", "norm_first", "centred", "rounded")),
-        *((name, c_float) for name in ("epsilon", "embedding_scale")),
+        ("embedding_scale", c_float),
     )
 
 
@@ -105,7 +107,7 @@ class NativeStep:
             *(whole(layers[0].leave.weight.shape[1], PANEL), longest),
             _activation(architecture.activation) or 0,
             *(architecture.gated, architecture.norm_first, layers[0].own_norm.centred, rounded),
-            *(layers[0].own_norm.epsilon, architecture.embedding_scale),
+            architecture.embedding_scale,
         )
         self.decoder = byref(self._packed)
         self.layers, self.heads, self.longest = len(layers), architecture.heads, longest
@@ -170,7 +172,7 @@ class NativeStep:
         return FloatWeights(weight, _bias(linear))
 
     def _norm(self, norm: Norm | None) -> _Norm:
-        return _Norm() if norm is None else _Norm(self._padded(norm.weight), self._padded(norm.bias))
+        return _Norm() if norm is None else _Norm(self._padded(norm.weight), self._padded(norm.bias), norm.epsilon)
 
     def _padded(self, tensor: Tensor | None) -> int | None:
         return None if tensor is None else self._address(padded(tensor, 0, step=PANEL))

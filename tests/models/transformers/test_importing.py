@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from app.models.transformers.folder import load_network, read_folder
 from app.models.transformers.tokenizer_file import read_tokenizer
 from tests.models.transformers.folders import SENTENCES, WRITE_TOKENIZER, write_folder
 
+ROOT = Path(__file__).parents[3]
 Told = list[tuple[str, str]]
 COMMON = {"config.json", "generation_config.json", "model.safetensors", "manifest.json", "tokenizer_config.json"}
 
@@ -329,3 +332,28 @@ def test_weights_are_not_written_twice_where_they_are_tied(tmp_path: Path) -> No
     weights = pickled(source)
     stored = load_file(brought(source)[0].folder / "model.safetensors")
     assert len(stored) < len(weights)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "error"),
+    [
+        ("socket.socket()", "PermissionError"),
+        ("socket.getaddrinfo('localhost', 80)", "PermissionError"),
+        ("subprocess.run(['true'])", "PermissionError"),
+        ("os.system('true')", "PermissionError"),
+        ("os.fork()", "PermissionError"),
+        ("bytearray(20 << 30)", "MemoryError"),
+    ],
+)
+def test_what_converts_begins_nothing_and_takes_no_more_than_it_needs(attempt: str, error: str) -> None:
+    code = (
+        f"import os, socket, subprocess\nfrom app.models.transformers.converting import confine\nconfine(0)\n{attempt}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.splitlines()[-1].startswith(error)
+
+
+def test_the_library_is_offline_wherever_the_family_is() -> None:
+    code = "import app.models.transformers.folder, huggingface_hub.constants as c; assert c.HF_HUB_OFFLINE"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=environment)

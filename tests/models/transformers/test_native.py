@@ -157,6 +157,25 @@ def test_a_step_is_the_librarys(kind: str, options: AttentionOptions, rounded: b
 
 
 @WITH_KERNELS
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_in_int8_nothing_else_is_rounded(kind: str) -> None:
+    """Where no number lay half-way, and that is one step of four at least, the rest is as exact as float32."""
+    first, told, scores = AttentionOptions((0,), (0, 1, 2, 3)), [], []
+    for seed in range(4):
+        encoded = encoded_of(kind, 19, seed)
+        reference = Reference(decoder_of(kind, torch.float64), encoded, to_int8)
+        state = NativeState(step_of(kind, True), 1)
+        state.join([0], memory_of(step_of(kind, True), encoded), first)
+        for token in [START, *tokens_of(seed, 4)]:
+            expected, output = reference.step(token), state.step([0], [token])
+            scores.append((output.log_probabilities[0, :VOCABULARY] - expected).abs().max())
+            content = reference.attention(first)[BEFORE_CONTENT:-AFTER_CONTENT]
+            told.append((output.attention[0, : len(content)] - content).abs().max())
+    assert torch.stack(told).median() < 1e-4
+    assert torch.stack(scores).quantile(0.2) < 1e-3
+
+
+@WITH_KERNELS
 @IN_BOTH
 @given(
     st.sampled_from(["bart", "mbart", "pegasus", "marian"]),
@@ -265,6 +284,22 @@ def test_what_is_not_finite_stays_in_its_row(rounded: bool, bad: float) -> None:
     for token in [START, *tokens_of(0, 3)]:
         output = state.step([1], [token])
     assert torch.equal(output.log_probabilities[0], expected)
+
+
+@WITH_KERNELS
+@IN_BOTH
+def test_a_value_that_is_not_finite_is_seen_where_its_key_is(rounded: bool) -> None:
+    decoder, encoded = decoder_of("mbart", torch.float32), encoded_of("mbart", 20, 0)
+    factor = torch.cat([torch.zeros(32), torch.full((32,), 1e30)])  # all keys are their bias
+    layers = [
+        replace(layer, source=Linear(factor.unsqueeze(1) * layer.source.weight, layer.source.bias))
+        for layer in decoder.layers
+    ]
+    step = NativeStep(replace(decoder, layers=tuple(layers)), rounded=rounded)
+    encoded[7] *= 1e12
+    state = NativeState(step, 1)
+    state.join([0], memory_of(step, encoded))
+    assert state.step([0], [START]).log_probabilities.isnan().all()
 
 
 @WITH_KERNELS
