@@ -3,12 +3,15 @@ can be."""
 
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from app.models import kernels
 from app.models.kernels import FloatWeights, Int8Weights
@@ -110,10 +113,10 @@ def test_rows_are_rounded_each_in_its_own_unit(seed: int, count: int, lanes: int
 
 
 @WITH_KERNELS
-@pytest.mark.parametrize("weights", [FloatWeights, Int8Weights])
+@pytest.mark.parametrize("weights", [FloatWeights, Int8Weights, partial(Int8Weights, split=True)])
 @pytest.mark.parametrize("strange", [torch.nan, torch.inf])
 def test_a_product_keeps_what_is_not_finite_in_its_row(
-    weights: type[FloatWeights | Int8Weights], strange: float
+    weights: Callable[[Tensor, Tensor], FloatWeights | Int8Weights], strange: float
 ) -> None:
     rows = torch.ones(7, 32)
     rows[3, 5] = strange
