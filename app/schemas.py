@@ -136,6 +136,18 @@ FinishReason = TypeAliasType(
         ),
     ],
 )
+Decoding = TypeAliasType(
+    "Decoding",
+    Annotated[
+        Literal["batched", "unbatched"],
+        Field(
+            description="`batched`: a decoder step advances all live texts at once. `unbatched`: there is no such step "
+            "for this architecture, and the code of Hugging Face steps one text after the other: nothing else is "
+            "different, but texts that are live at once take as long as one by one.",
+            examples=["batched"],
+        ),
+    ],
+)
 AttentionLevel = TypeAliasType(
     "AttentionLevel",
     Annotated[
@@ -527,11 +539,7 @@ class Model(Answered):
     parameter_count: int = Field(description="How many weights it has.")
     precision: str = Field(description="Arithmetic that it computes in.")
     device: str = Field(description="Where it computes.")
-    decoding: Literal["batched", "unbatched"] = Field(
-        description="`batched`: a decoder step advances all live texts at once. `unbatched`: Hugging Face's own code "
-        "steps them one after the other, since there is no such step for this architecture; everything else is the "
-        "same, but texts that are live at once take as long as one by one."
-    )
+    decoding: Decoding = Field(description="Whether texts share the steps of the decoder.")
     attention: ModelAttention = Field(description="What `/attention` can tell of it.")
     card: str = Field(description="The model card, in Markdown.")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import typer
 
 from app.errors import FieldError, PrecisError, RequestError
-from app.schemas import FieldProblem, Model, Problem
+from app.schemas import FieldProblem, Model, ModelAttention, Problem
 
 # Where a request is wrong is told by JSON pointers; here it is a text or an option.
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -47,7 +47,18 @@ def facts(model: Model) -> list[tuple[str, str]]:
         ("computed", f"in {model.precision} on {model.device}"),
         *((name.replace("_", " "), str(value)) for name, value in model.limits),
         *((f"--{name.replace('_', '-')}", str(value)) for name, value in model.default_parameters),
+        ("decoding", model.decoding),
+        ("attention", _attention(model.attention)),
     ]
+
+
+def _attention(attention: ModelAttention) -> str:
+    """Numbers are those of `--layers` and `--heads`."""
+    layers, heads = (
+        ", ".join(map(str, usual)) if len(usual) < count else "all"
+        for usual, count in ((attention.default_layers, attention.layers), (attention.default_heads, attention.heads))
+    )
+    return f"{attention.layers} layers of {attention.heads} heads; told unless chosen: layers {layers}, heads {heads}"
 
 
 def print_columns(rows: Sequence[Sequence[str]]) -> None:

@@ -20,6 +20,7 @@ from app.numerals import Numerals, SourceNumbers
 from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
 
 OUT_OF_MEMORY = torch.OutOfMemoryError, MemoryError
+Newcomer = tuple[Task, Sequence[int]]  # with its rows
 Sources = tuple[tuple[int, float], ...]  # source token, weight; largest first
 # What the task of this number came to: its outcome, or None when the model failed on this task alone.
 Outcome = tuple[int, Decoded | None]
@@ -29,7 +30,7 @@ Outcome = tuple[int, Decoded | None]
 class Order:
     """What comes before the next step: who joins, each with its rows, and who leaves, by their numbers."""
 
-    newcomers: Sequence[tuple[Task, Sequence[int]]] = ()
+    newcomers: Sequence[Newcomer] = ()
     dropped: Sequence[int] = ()
 
     def __bool__(self) -> bool:
@@ -87,28 +88,35 @@ class RunningBatch:
         self._model = model
         self._state = model.open(capacity)
         self._whole = model.info.attention.whole
+        self._apart = model.info.decoding == "unbatched"
         self._numerals = numerals
         self._clock = clock
+        self._coming: deque[Newcomer] = deque()  # who were told to join, and are not encoded yet
         self._arriving: deque[_Pass] = deque()
         self._running: dict[int, _Running] = {}  # by the number of the task
         self.report = Report()  # since it was last taken
 
     @property
     def idle(self) -> bool:
-        return not (self._running or self._arriving)
+        return not (self._running or self._arriving or self._coming)
 
     def advance(self, order: Order) -> None:
-        """Let go of whoever leaves, encode those who join, and advance every live row by one token."""
+        """Let go of whoever leaves, encode those who join, and advance every live row by one token.
+
+        Where nothing is shared, one source is encoded before each step: others wait for it no longer than they must.
+        """
         for number in order.dropped:
             self.drop(number)
-        self.join(order.newcomers)
+        self._coming.extend(order.newcomers)
+        count = min(1, len(self._coming)) if self._apart else len(self._coming)
+        self.join([self._coming.popleft() for _ in range(count)])
         self.step()
 
     def take_report(self) -> Report:
         taken, self.report = self.report, Report()
         return taken
 
-    def join(self, newcomers: Sequence[tuple[Task, Sequence[int]]]) -> None:
+    def join(self, newcomers: Sequence[Newcomer]) -> None:
         """Encode these tasks and start decoding them. Those that cannot be encoded are over."""
         slots = {task.number: rows for task, rows in newcomers}
         for tasks in passes([task for task, _ in newcomers]):
@@ -144,9 +152,11 @@ class RunningBatch:
             self._state.leave(running.slots)
         for arriving in self._arriving:
             arriving.memories.pop(number, None)
+        self._coming = deque(newcomer for newcomer in self._coming if newcomer[0].number != number)
 
     def clear(self) -> None:
         """Take all out."""
+        self._coming.clear()
         self._arriving.clear()
         for number in list(self._running):
             self.drop(number)

@@ -1,19 +1,25 @@
 """A Hugging Face folder is in the store whole and tried, and its promises are told, or the store is as it was."""
 
 import errno
+import json
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from app.cli.command import app
 from app.models import registry
 from app.models.checkpoint import verify
 from tests.api.waiting import PATIENCE, eventually
-from tests.cli.conftest import Precis, start
+from tests.cli.conftest import ROOT, Precis, served, start
 from tests.models.transformers.folders import write_folder
+from tests.texts import CORPUS
 
 
 @pytest.fixture
@@ -123,3 +129,34 @@ def test_an_import_that_is_ended_leaves_nothing_behind(source: Path, new: Path, 
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + 15
     assert os.listdir(new) == []
+
+
+def test_a_service_without_the_extra_serves_the_others_and_tells_what_to_install(
+    precis: Precis, store: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    models = shutil.copytree(store, tmp_path / "store")
+    write_folder(models, "bart")
+    missing = tmp_path / "without" / "transformers"
+    missing.mkdir(parents=True)
+    (missing / "__init__.py").write_text("raise ModuleNotFoundError(name='transformers')\n")
+    changed = {"PRECIS_MODEL_STORE": str(models), "PYTHONPATH": str(missing.parent)}
+    with served(tmp_path, {**environment, **changed}) as url:
+        eventually(lambda: "model left out" in (tmp_path / "log").read_text())
+        assert precis("models", "list", "--url", url).stdout.count("\n") == 2
+    lines = map(json.loads, (tmp_path / "log").read_text().splitlines())
+    (line,) = (line for line in lines if line["event"] == "model left out")
+    assert line["model"] == "bart"
+    assert line["reason"].endswith("for which transformers is not installed; say pip install 'precis[transformers]'")
+
+
+def test_the_page_leads_from_a_folder_to_a_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    install, *commands = re.findall(r"```sh\n(.*?)```", page, flags=re.S)[0].splitlines()
+    assert install == "pip install '.[transformers]'"
+    assert len(commands) == 2
+    (write_folder(tmp_path, "bart", "bart-large-cnn") / "manifest.json").unlink()
+    (tmp_path / "article.txt").write_text(CORPUS[0])
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert (result.exit_code, result.stderr) == (0, "")

@@ -1,12 +1,12 @@
 """The running batch step by step, without a thread."""
 
-from app.engine.batch import RunningBatch
+from app.engine.batch import Order, RunningBatch
 from app.engine.job import Plan, Task, Ticket
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
 from app.numerals import Numerals
 from tests.engine.running import Clock
-from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel, distribution
+from tests.fakes import NOT_A_NUMBER, UNENCODABLE, FakeModel, distribution, fake_info
 
 
 def job(model: FakeModel, text: str, beams: int = 2, length: int = 4, *, tells: bool = False) -> Task:
@@ -41,6 +41,20 @@ def test_those_who_join_together_are_encoded_in_one_pass_sorted_by_length() -> N
     texts = ["alpha alpha alpha", "alpha", "alpha alpha"]
     batch.join([(job(model, text), [2 * slot, 2 * slot + 1]) for slot, text in enumerate(texts)])
     assert [[len(source) for source in encoding] for encoding in model.encodings] == [[1, 2, 3]]
+
+
+def test_where_nothing_is_shared_one_source_is_encoded_before_each_step() -> None:
+    model = FakeModel(fake_info(decoding="unbatched"))
+    batch = open_batch(model)
+    first, dropped, last = (job(model, text, beams=1) for text in ("alpha", "bravo", "charlie"))
+    batch.advance(Order([(first, [0]), (dropped, [1]), (last, [2])]))
+    batch.advance(Order(dropped=[dropped.number]))
+    assert model.encodings == [[first.source], [last.source]]
+    assert [len(rows) for rows in model.steps] == [1, 2]
+    while not batch.idle:
+        batch.advance(Order())
+    assert {number for number, _ in batch.report.outcomes} == {first.number, last.number}
+    assert model.occupied == 0
 
 
 def test_what_cannot_be_encoded_or_gives_no_numbers_is_handed_back_without_an_outcome() -> None:

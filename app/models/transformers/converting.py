@@ -7,6 +7,8 @@ It reads files that nobody has vouched for, and is run as a process of its own t
 `torch.load` makes tensors and nothing else; beyond that, no other process and no connection can be begun.
 """
 
+import importlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ def convert_weights(pickles: list[Path], folder: Path) -> None:
     import torch
     from huggingface_hub import save_torch_state_dict
 
-    _confine(4 * sum(path.stat().st_size for path in pickles))
+    confine(4 * sum(path.stat().st_size for path in pickles))
     weights: dict[str, Any] = {}
     for path in pickles:
         with path.open("rb") as opened:
@@ -41,8 +43,12 @@ def convert_tokenizer(folder: Path) -> None:
     from tokenizers import Regex, normalizers
     from transformers import AutoTokenizer
 
-    _confine(sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".safetensors"))
-    backend = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False).backend_tokenizer
+    confine(sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".safetensors"))
+    # The library gives Pegasus one id too few where its configuration does not name both masks.
+    masks = {} if "mask_token_sent" in _said(folder, "tokenizer_config.json") else {"mask_token_sent": "<mask_1>"}
+    pegasus = masks if _said(folder, "config.json").get("model_type") == "pegasus" else {}
+    made = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **pegasus)
+    backend = made.backend_tokenizer
     pieces = folder / "sentencepiece.bpe.model"
     if backend.normalizer is None and pieces.exists() and (charsmap := _charsmap(pieces.read_bytes())):
         spaces = normalizers.Replace(Regex(" {2,}"), " ")
@@ -50,15 +56,20 @@ def convert_tokenizer(folder: Path) -> None:
     backend.save(str(folder / "tokenizer.json"))
 
 
-def _charsmap(model: bytes) -> bytes:
-    from sentencepiece import sentencepiece_model_pb2
+def _said(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    said: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    return said
 
-    charsmap: bytes = sentencepiece_model_pb2.ModelProto.FromString(model).normalizer_spec.precompiled_charsmap
+
+def _charsmap(model: bytes) -> bytes:
+    messages = importlib.import_module("sentencepiece.sentencepiece_model_pb2")
+    charsmap: bytes = messages.ModelProto.FromString(model).normalizer_spec.precompiled_charsmap
     return charsmap
 
 
-def _confine(size: int) -> None:
-    """From here on; the libraries are there by now."""
+def confine(size: int) -> None:
+    """From here on: no other process, no connection, and no more memory than that. The libraries are there by now."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (ROOM + size,) * 2)

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from app.models.transformers.architectures import Decoder, Layer, Linear, Norm
 
 Product = Callable[[Tensor], Tensor]  # rows (B, I) -> rows (B, O)
-PACKED = torch.float32, torch.bfloat16
 USUAL_ROWS = 64  # that the layout of weights is chosen for
 
 
@@ -34,11 +33,17 @@ class Attention(Protocol):
 def packed(linear: Linear) -> Product:
     """Multiplied in the type of the weights, which are laid out as the processor reads them."""
     weight, bias = linear.weight, linear.bias
-    here = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not here or weight.dtype not in PACKED:
+    if not _can_lay_out(weight):
         return lambda rows: F.linear(rows, weight, bias)
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, USUAL_ROWS)
     return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, laid_out, bias, "none", [], "")
+
+
+def _can_lay_out(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    in_half = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return in_half or weight.dtype == torch.float32
 
 
 class TorchProduct:

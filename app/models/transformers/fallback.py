@@ -13,11 +13,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
-from transformers.utils import ModelOutput
 from typing_extensions import override
 
 from app.errors import CheckpointError
@@ -36,12 +36,14 @@ from app.models.base import (
 from app.models.transformers.decoder import wide
 from app.models.transformers.tokenizer import SourceTokenizer
 
+Encoded: TypeAlias = Any  # of a class of the architecture's own, with a `last_hidden_state` (1, positions, size)
+
 
 @dataclass(frozen=True, slots=True)
 class FallbackMemory(Memory):
-    """encoded: its `last_hidden_state` is (1, positions, size); those in `content` are of the caller's tokens."""
+    """content: the positions of the caller's tokens."""
 
-    encoded: ModelOutput
+    encoded: Encoded
     content: slice
     source_tokens: int
     candidates: Candidates
@@ -80,15 +82,14 @@ class Network:
     def dtype(self) -> torch.dtype:
         return self._model.dtype
 
-    def encode(self, ids: Sequence[int]) -> ModelOutput:
+    def encode(self, ids: Sequence[int]) -> Encoded:
         """One source, without padding."""
         inputs = {"input_ids": torch.tensor([ids], device=self.device)}
         if self._looks_globally:  # from the first position, as the checkpoints of LED that summarize were trained
             inputs["global_attention_mask"] = torch.zeros_like(inputs["input_ids"])
             inputs["global_attention_mask"][0, 0] = 1
         with self._as_loaded():
-            encoded: ModelOutput = self._encoder(**inputs, return_dict=True)
-        return encoded
+            return self._encoder(**inputs, return_dict=True)
 
     @contextmanager
     def _as_loaded(self) -> Iterator[None]:
@@ -100,7 +101,7 @@ class Network:
             self._encoder.set_attention_type(self._encoder.config.attention_type)
             yield
 
-    def decode(self, tokens: Sequence[int], encoded: ModelOutput, cache: EncoderDecoderCache, attend: bool) -> Forward:
+    def decode(self, tokens: Sequence[int], encoded: Encoded, cache: EncoderDecoderCache, attend: bool) -> Forward:
         """The token that each row wrote last, upon those that the cache knows of; then it knows of this one, too."""
         output = self._model(
             encoder_outputs=type(encoded)(last_hidden_state=encoded.last_hidden_state.expand(len(tokens), -1, -1)),
@@ -135,7 +136,7 @@ class _Text:
         """Make the rows of the cache those of these slots, in this order."""
         wanted = [self.places[slot] for slot in slots]
         if self.rows and wanted != list(range(self.rows)):
-            index = torch.tensor(wanted, device=device)
+            index: Any = torch.tensor(wanted, device=device)
             self.cache.self_attention_cache.reorder_cache(index)
             if len(wanted) != self.rows:  # which are all alike: they ask the same source
                 self.cache.cross_attention_cache.reorder_cache(index)
@@ -248,7 +249,7 @@ class FallbackModel(Seq2SeqModel):
         return [self._encode(source) for source in sources]
 
     def positions(self, lengths: Sequence[int]) -> int:
-        return sum(lengths)
+        return sum(lengths) + len(lengths) * sum(map(len, self._tokenizer.around))
 
     def open(self, capacity: int) -> FallbackState:  # noqa: ARG002  # a cache has as many rows as are stepped
         return FallbackState(self._network, len(self._shared.tokens))

@@ -156,19 +156,13 @@ def _config(checkpoint: Checkpoint) -> PreTrainedConfig:
         if "auto_map" in said:
             line = f"model_type {told(kind)} comes with code of its own, which is not run"
             raise CheckpointError(f"{checkpoint.config_path}: {line}; use a checkpoint that the library knows")
-        raise wrong(
-            checkpoint,
-            "model_type",
-            kind,
-            f"a text-to-text one that transformers {library_version} knows, such as bart",
-        )
+        known = f"a text-to-text one that transformers {library_version} knows, such as bart"
+        raise wrong(checkpoint, "model_type", kind, known)
     if said.get("quantization_config") is not None:
-        line = "quantized weights are not taken"
-        raise CheckpointError(
-            f"{checkpoint.config_path}: {line}; use the checkpoint before that, PRECIS_PRECISION=int8"
-        )
-    _look_at_sizes(checkpoint, said)
+        line = "quantized weights are not taken; use the checkpoint that they were made of"
+        raise CheckpointError(f"{checkpoint.config_path}: {line}")
     with raised_by_library(checkpoint.config_path):
+        _look_at_sizes(checkpoint, said)
         config = CONFIG_MAPPING[kind].from_dict({name: value for name, value in said.items() if name not in NOT_TAKEN})
         network: Any = NETWORKS[type(config)]
     if not config.is_encoder_decoder or network.main_input_name != "input_ids":
@@ -183,8 +177,9 @@ def _code(checkpoint: Checkpoint) -> tuple[str, ...]:
 def _architecture(checkpoint: Checkpoint) -> str:
     """The library's class; the configuration may also name the one without the layer that writes (bart-base does)."""
     kind = checkpoint.config["model_type"]
-    name, said = NAMES[kind], checkpoint.config.get("architectures") or [NAMES[kind]]
-    if not isinstance(said, list) or not {name, MODEL_MAPPING_NAMES.get(kind), OLD_ARCHITECTURES.get(kind)} & set(said):
+    name, said = NAMES[kind], checkpoint.config.get("architectures")
+    known = {name, MODEL_MAPPING_NAMES.get(kind), OLD_ARCHITECTURES.get(kind)}
+    if said and not (isinstance(said, list) and any(each in said for each in known if each)):
         raise wrong(checkpoint, "architectures", said[0] if isinstance(said, list) else said, f"{name}, which writes")
     return name
 
@@ -194,8 +189,7 @@ def _limits(
 ) -> tuple[int, Limits]:
     """Positions of the encoder, and the limits; what is said in our own file may go as far as positions reach."""
     encoder, decoder = _positions(config, "encoder"), _positions(config, "decoder")
-    most_source = min(encoder or MOST_TOKENS, MOST_TOKENS)
-    most_summary = min((decoder or MOST_TOKENS) - 1 - forced, MOST_TOKENS)
+    most_source, most_summary = encoder or MOST_TOKENS, (decoder or MOST_TOKENS) - 1 - forced
     trained = [count for count in (encoder, _count(checkpoint.config.get("n_positions")), _told(checkpoint)) if count]
     source = min(most_source, *(trained or [SOURCE_TOKENS]))
     summary = min(most_summary, max(SUMMARY_TOKENS, longest or 0))
@@ -213,8 +207,9 @@ def _positions(config: PreTrainedConfig, part: str) -> int | None:
     own = getattr(config, part, None)
     own = own if isinstance(own, PreTrainedConfig) else config
     for name in (f"max_{part}_position_embeddings", "max_position_embeddings"):
-        if count := _count(getattr(own, name, None)):
-            return count - 1 if own.model_type == "prophetnet" else count  # counted from 1
+        count = getattr(own, name, None)
+        if type(count) is int and count > 1:
+            return min(count - 1 if own.model_type == "prophetnet" else count, MOST_TOKENS)  # that counts from 1
     return None
 
 

@@ -39,6 +39,7 @@ BELONGING = {
     *("generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "vocab.txt"),
 }
+TOKENIZERS = {*SENTENCEPIECE, "vocab.json", "vocab.txt"}  # of other forms
 SECONDS = 1800.0  # for a conversion
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -64,9 +65,13 @@ def bring(source: Path, draft: Path) -> Rows:
         _convert(source / weights[0], "weights", *pickled, draft)
         rows.append(("converted", f"{few(weights)} to safetensors"))
     if TOKENIZER not in taken and SENTENCEPIECE_PAIR not in taken:
+        if not TOKENIZERS & taken.keys():
+            raise CheckpointError(f"{source}: no tokenizer ({TOKENIZER}, spiece.model, …); download the folder again")
         _convert(source, "tokenizer", draft)
         rows.append(("converted", f"the tokenizer to {TOKENIZER}"))
     _look_at_card(draft, rows)
+    for path in draft.iterdir():  # what safetensors writes is nobody else's, and the service may be
+        path.chmod((draft / CONFIG).stat().st_mode)
     write_manifest(draft)
     folder = read_folder(Checkpoint(draft))
     return [("architecture", folder.architecture), *rows, *(("note", note) for note in folder.notes)]

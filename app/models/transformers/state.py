@@ -62,6 +62,8 @@ class Cache:
 
 
 class TransformersState(DecoderState):
+    """Slots of one cache; each keeps the source that it asks."""
+
     def __init__(self, step: Step, capacity: int) -> None:
         self._step = step
         self._cache = Cache(step, capacity)

@@ -139,8 +139,11 @@ class SourceTokenizer:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         starts, ends, place = [], [], 0
         for index in ids:
-            starts.append(place - bisect_left(left_out, place) - offset)
-            place += len(decoder.decode(self._written[index]))
+            data = self._written[index]
+            # What waits for the rest of its character waits in vain where another one begins.
+            start = place + bool(decoder.getstate()[0] and data and data[0] & 0xC0 != 0x80)
+            starts.append(start - bisect_left(left_out, start) - offset)
+            place += len(decoder.decode(data))
             # The span ends with the character that the last byte belongs to, even when it goes on in the next token.
             end = place + bool(decoder.getstate()[0])
             ends.append(end - bisect_left(left_out, end) - offset)

@@ -190,7 +190,7 @@ def _hide(state: dict[str, Any], special: Collection[str]) -> set[str]:
     else:
         model["vocab"] = [[_hidden(token, special), score] for token, score in model["vocab"]]
     for added in state["added_tokens"]:
-        added["special"] = added["content"] in special  # the others are found in every text
+        added["special"] = added["special"] or added["content"] in special  # others are found in every text
         added["content"] = _hidden(added["content"], special)
     return {_hidden(token, special) for token in special}
 
@@ -290,7 +290,8 @@ def _varint(message: bytes, place: int) -> tuple[int, int]:
 def check_charsmap(charsmap: bytes) -> None:
     """A map of SentencePiece's normalization: a double-array trie of UTF-8 whose leaves point at strings after it.
 
-    Neither library looks where the trie leads. Raises ValueError where it leads out of itself, or an entry is long.
+    `tokenizers` looks not where the trie leads, and neither library how much it makes of a character.
+    Raises ValueError where it leads out of itself, or an entry is long.
     """
     if not charsmap:
         return

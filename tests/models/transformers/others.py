@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from app.models.base import DecodingOptions, Limits, Special
 from app.models.transformers.fallback import FallbackModel
-from app.models.transformers.tokenizer import Places, SourceTokenizer
+from app.models.transformers.tokenizer import SourceTokenizer
 from tests.fakes import fake_info
 
 PAD, BEFORE, END = 0, 1, 2  # ProphetNet counts its positions from the padding token on
@@ -62,7 +63,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "led": {**_BART, **_LED},
     "prophetnet": _PROPHETNET,
     "longt5": {**_T5, "local_radius": 4, "global_block_size": 4, "encoder_attention_type": "transient-global"},
-    "switch_transformers": {**_T5, "num_experts": 2, "expert_capacity": 64},
+    "switch_transformers": {**_T5, "num_decoder_layers": 3, "num_experts": 2, "expert_capacity": 64},
     "m2m_100": {**_BART, "max_position_embeddings": 64},
     "bigbird_pegasus": {**_BART, "max_position_embeddings": 64, "block_size": 4, "num_random_blocks": 1},
     "pegasus_x": {**_BART, "block_size": 8, "num_global_tokens": 4},
@@ -75,8 +76,9 @@ def other_network(kind: str, dtype: torch.dtype = torch.float64) -> PreTrainedMo
     """With weights so large that its distributions are far from flat."""
     torch.manual_seed(7)
     config = AutoConfig.for_model(kind, **{"vocab_size": VOCABULARY, **_SPECIAL, **CONFIGURATIONS[kind]})
-    network: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
-    return network.to(dtype).eval().requires_grad_(False)
+    network: Any = AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
+    made: PreTrainedModel = network.to(dtype).eval().requires_grad_(False)
+    return made
 
 
 class Words:
@@ -85,7 +87,7 @@ class Words:
     def ids(self, text: str) -> list[int]:
         return [_id(word) for word in text.split()]
 
-    def offsets(self, text: str) -> Places:
+    def offsets(self, text: str) -> NDArray[np.int64]:
         return np.array([found.span() for found in re.finditer(r"\S+", text)], dtype=np.int64).reshape(-1, 2)
 
 

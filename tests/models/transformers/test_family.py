@@ -1,6 +1,7 @@
 """Checkpoints of the library in the whole engine, from a folder to a summary."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from app.engine.request import SummaryRequest
 from app.errors import ConfigurationError
 from app.models.base import DecodingOptions
 from app.models.checkpoint import Checkpoint, write_manifest
+from app.models.devices import DTYPES
 from app.models.transformers.fallback import FallbackModel
 from app.models.transformers.family import TransformersModel, load
+from tests.engine.running import PATIENCE, assert_same
+from tests.models.lstm.checkpoints import ON_A_CPU
 from tests.models.transformers.folders import WRITE_TOKENIZER, write_folder
 from tests.models.transformers.networks import (
     AFTER,
@@ -31,8 +35,8 @@ from tests.models.transformers.networks import (
 )
 from tests.texts import CORPUS
 
-PATIENCE = 60.0
 LONGEST = 8
+GREEDY = DecodingOptions(num_beams=1, max_length=6, numbers_from_source=False)
 
 sources = st.lists(st.sampled_from(CONTENT), min_size=1, max_size=16)
 options = st.builds(
@@ -94,6 +98,21 @@ def test_a_burst_of_mixed_options_becomes_what_generate_makes_of_each(
         assert future.result(PATIENCE).text == " ".join(map(str, expected))
 
 
+@pytest.mark.parametrize("kind", ["bart", "flan-t5"])
+@pytest.mark.parametrize("precision", ON_A_CPU)
+def test_company_changes_no_bit(kind: str, precision: str) -> None:
+    model = model_of(network_of(kind, DTYPES.get(precision, torch.float32)), precision=precision)
+    requests = [
+        SummaryRequest(" ".join(map(str, CONTENT[start : start + 1 + 4 * start])), chosen, attention=True)
+        for start in range(5)
+        for chosen in (GREEDY, replace(GREEDY, num_beams=3), replace(GREEDY, num_beams=4, no_repeat_ngram_size=2))
+    ]
+    with Engine(model, max_rows=16, max_queue=64, threads=2) as engine:
+        together = [future.result(PATIENCE) for future in engine.submit(requests)]
+        for request, summary in zip(requests, together, strict=True):
+            assert_same(summary, engine.submit([request])[0].result(PATIENCE))
+
+
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 @pytest.mark.parametrize("architecture", WRITE_TOKENIZER)
 def test_a_folder_summarizes_as_the_library_does_with_it(tmp_path: Path, architecture: str) -> None:
@@ -102,9 +121,8 @@ def test_a_folder_summarizes_as_the_library_does_with_it(tmp_path: Path, archite
     assert isinstance(model, TransformersModel)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
-    chosen = DecodingOptions(num_beams=1, max_length=6, numbers_from_source=False)
     with Engine(model, max_rows=8, max_queue=8) as engine:
-        futures = engine.submit([SummaryRequest(text, chosen, attention=True) for text in CORPUS[:3]])
+        futures = engine.submit([SummaryRequest(text, GREEDY, attention=True) for text in CORPUS[:3]])
         for text, future in zip(CORPUS, futures, strict=False):
             summary = future.result(PATIENCE)
             ids = network.generate(tokenizer(text, return_tensors="pt").input_ids, num_beams=1, max_new_tokens=7)

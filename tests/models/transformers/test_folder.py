@@ -1,16 +1,21 @@
 """A Hugging Face folder says in our words what it says in the library's, and its weights are the library's network."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING as NETWORKS
 from transformers import (
     BartConfig,
+    GenerationConfig,
     LEDConfig,
     MarianConfig,
     MBartConfig,
@@ -23,8 +28,10 @@ from transformers import (
 from app.errors import CheckpointError
 from app.models.base import DecodingOptions, Limits, Special
 from app.models.checkpoint import Checkpoint, write_manifest
-from app.models.transformers.folder import load_network, read_folder
+from app.models.transformers.folder import KNOWN, load_network, read_folder
+from app.schemas import Parameters
 
+ROOT = Path(__file__).parents[3]
 SIZES: dict[str, Any] = {
     "vocab_size": 100,
     "d_model": 16,
@@ -165,6 +172,17 @@ def test_our_own_file_counts_before_all(bart: Path) -> None:
     assert folder.limits == folder.limits_around(2) == Limits(50, 40, 2)
     assert (folder.defaults.num_beams, folder.defaults.max_length, folder.defaults.length_penalty) == (2, 33, 1.0)
     assert not folder.defaults.numbers_from_source
+
+
+def test_the_page_shows_a_file_of_our_own_that_is_taken(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "huggingface.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```json\n(.*?)```", page, flags=re.S)
+    ours = json.loads(shown)
+    assert ours.keys() == set(KNOWN)
+    assert ours["decoding"].keys() == {field.name for field in fields(DecodingOptions)}
+    folder = read_folder(changed(stored(tmp_path / "t5", "t5"), "precis.json", lambda said: said.update(ours)))
+    assert asdict(folder.defaults) == ours["decoding"]
+    assert asdict(folder.limits) == ours["limits"]
 
 
 @pytest.mark.parametrize(
@@ -363,3 +381,42 @@ def test_a_pickle_is_not_opened(bart: Path) -> None:
     torch.save(network("bart").state_dict(), bart / "model.safetensors")
     write_manifest(bart)
     assert refusal(Checkpoint(bart), "model.safetensors").startswith("a pickle, which can run code; ")
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=5), values, max_size=3),
+    max_leaves=5,
+)
+SAID = {
+    "config.json": [*BartConfig().to_dict(), "task_specific_params", "prefix", "n_positions", "encoder", "decoder"],
+    "generation_config.json": [*GenerationConfig().to_dict(), "forced_decoder_ids"],  # type: ignore[no-untyped-call]
+    "tokenizer_config.json": ["model_max_length"],
+    "precis.json": ["language", "description", "limits", "decoding", "prefix"],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stored(tmp_path_factory.mktemp("whole") / "bart")
+
+
+@given(st.data())
+def test_whatever_a_file_says_is_taken_or_refused_in_one_line(whole: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(SAID)))
+    keys = st.sampled_from(SAID[name]) | st.text(max_size=5)
+    said = data.draw(st.dictionaries(keys, ANYTHING, max_size=3))
+    path = whole / name
+    before = path.read_bytes() if path.exists() else None
+    try:
+        folder, line = read_folder(changed(whole, name, lambda content: content.update(said))), ""
+    except CheckpointError as error:
+        folder, line = None, str(error)
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+    if folder is None:
+        assert line.startswith(f"{whole}/")
+        assert "\n" not in line
+    else:
+        Parameters.model_validate(asdict(folder.defaults))
+        assert folder.defaults.max_length <= folder.limits.max_summary_tokens

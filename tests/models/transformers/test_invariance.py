@@ -61,7 +61,7 @@ def test_an_encoded_source_is_the_same_in_any_company(model: TransformersModel) 
 
 
 @pytest.mark.parametrize("beams", [1, 4])
-@pytest.mark.parametrize("company", [1, 2, 3, 5, 9, 15])
+@pytest.mark.parametrize("company", [1, 3, 6, 15])
 def test_a_source_is_the_same_alone_and_among_others(model: TransformersModel, beams: int, company: int) -> None:
     """Its neighbours are longer and shorter, came before it and write something else; it stands in other slots."""
     memory = memory_of(model, 41, 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 
 from app.errors import CheckpointError
@@ -34,6 +35,10 @@ def changed(folder: Path, name: str, change: Change) -> None:
     content: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
     change(content)
     (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def numbered(*cases: tuple[Callable[..., object], str]) -> list[object]:
+    return [pytest.param(*case, id=f"{number}") for number, case in enumerate(cases)]
 
 
 def refusal(folder: Path, size: int, name: str) -> str:
@@ -62,7 +67,7 @@ def test_truncation_padding_and_dropout_of_a_file_are_forgotten(tmp_path: Path, 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [
+    numbered(
         (lambda s: s.update(normalizer=BOMB), "a normalizer that replaces other than spaces"),
         (lambda s: s["normalizer"]["normalizers"].append(BOMB), "a normalizer that replaces other than spaces"),
         (lambda s: s.update(normalizer={"type": "Prepend", "prepend": "e" * 9999}), "a normalizer of the kind Prepend"),
@@ -79,7 +84,7 @@ def test_truncation_padding_and_dropout_of_a_file_are_forgotten(tmp_path: Path, 
         (lambda s: s["model"].update(unk_id=1 << 40), "list index out of range"),
         (lambda s: s["model"].update(vocab=[["a", 0.0], 7]), "not a tokenizer that can be served"),
         (lambda s: s["model"]["vocab"].insert(5, ["\ud800", 0.0]), "not a tokenizer that can be served"),
-    ],
+    ),
 )
 def test_what_is_of_another_kind_is_refused_before_the_library_sees_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, said: str
@@ -134,13 +139,13 @@ def test_a_token_beyond_the_network_is_refused_but_for_special_ones(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [
+    numbered(
         (lambda s: s["model"]["vocab"].update(aaaa=s["model"]["vocab"].pop("a")), "1 of 256 bytes have no token"),
         (lambda s: s["model"]["merges"].append(["a", "~~~"]), "not a tokenizer that can be served"),
         (lambda s: s["model"]["vocab"].update(a="b"), "not a tokenizer that can be served"),
         (lambda s: s["model"]["vocab"].update(a=-1), "not a tokenizer that can be served"),
         (lambda s: s["model"]["vocab"].update(a=1 << 31), "a is beyond the 340 tokens"),
-    ],
+    ),
 )
 def test_a_byte_level_vocabulary_that_does_not_fit_is_refused(tmp_path: Path, change: Change, said: str) -> None:
     size = WRITE_TOKENIZER["bart"](tmp_path)
@@ -183,7 +188,7 @@ def test_too_much_around_a_text_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [
+    numbered(
         (lambda v: v.update(a=1 << 70), "the ids are not of those from 0 to"),
         (lambda v: v.update(a=-1), "the ids are not of those from 0 to"),
         (lambda v: v.update(a=0), "each once"),
@@ -191,7 +196,7 @@ def test_too_much_around_a_text_is_refused(tmp_path: Path) -> None:
         (lambda v: v.update(a=[[]]), "not an object of tokens and their ids"),
         (lambda v: v.pop("<unk>"), "'<unk>' is missing"),
         (lambda v: v.pop("</s>"), "'</s>' is missing"),
-    ],
+    ),
 )
 def test_a_vocabulary_of_marian_that_does_not_fit_is_refused(tmp_path: Path, change: Change, said: str) -> None:
     size = WRITE_TOKENIZER["marian"](tmp_path)
@@ -205,7 +210,9 @@ def test_vocabularies_of_their_own_for_each_side_are_refused(tmp_path: Path) -> 
     assert "each side has a vocabulary of its own" in refusal(tmp_path, size, "vocab.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"{}", b"\x0a\xff\xff\xff\xff\x0f", b"\x1b" * 99, b"\xff" * 99])
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"{}", b"\x0a\xff\xff\xff\xff\x0f", b"\x1b" * 99, b"\xff" * 99], ids=range(6)
+)
 @pytest.mark.parametrize("name", ["source.spm", "target.spm"])
 def test_what_is_no_sentencepiece_model_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     size = WRITE_TOKENIZER["marian"](tmp_path)
@@ -223,28 +230,32 @@ def with_offset(charsmap: bytearray, offset: int) -> None:
     charsmap[4:8] = np.uint32(offset << 10).tobytes()
 
 
+def strings_of(charsmap: bytearray) -> int:
+    """Where they begin."""
+    return 4 + int.from_bytes(charsmap[:4], "little")
+
+
 def with_leaves(charsmap: bytearray, value: int) -> None:
     """Every leaf says so."""
-    units = np.frombuffer(charsmap, dtype="<u4", offset=4, count=int.from_bytes(charsmap[:4], "little") // 4)
+    units = np.frombuffer(charsmap, dtype="<u4", offset=4, count=strings_of(charsmap) // 4 - 1)
     units[units >> 31 == 1] = value | 1 << 31
-
-
-def with_long_strings(charsmap: bytearray) -> None:
-    charsmap[-300:-1] = b"e" * 299
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [
+    numbered(
         (lambda charsmap: with_offset(charsmap, (1 << 21) - 1), "its map of characters leads out of itself"),
         (lambda charsmap: with_leaves(charsmap, 1 << 30), "its map of characters leads to no string"),
-        (lambda charsmap: with_leaves(charsmap, 1), "its map of characters leads to no string"),
+        (
+            lambda charsmap: with_leaves(charsmap, bytes(charsmap).rindex(0, 0, -1) - strings_of(charsmap) + 2),
+            "its map of characters leads to no string",
+        ),
         (lambda charsmap: charsmap.__delitem__(slice(-30_000, None)), "its map of characters leads to no string"),
         (lambda charsmap: charsmap.__delitem__(slice(4, None)), "its map of characters leads out of itself"),
-        (with_long_strings, "its map of characters makes too much of one"),
-    ],
+        (lambda charsmap: charsmap.extend(b"e" * 200), "its map of characters makes too much of one"),
+    ),
 )
-def test_a_map_of_characters_that_would_end_the_process_is_refused(
+def test_a_map_of_characters_that_leads_astray_or_makes_a_book_of_a_word_is_refused(
     tmp_path: Path, change: Callable[[bytearray], object], said: str
 ) -> None:
     size = WRITE_TOKENIZER["t5"](tmp_path)
@@ -255,12 +266,17 @@ def test_a_map_of_characters_that_would_end_the_process_is_refused(
         text.replace(base64.b64encode(whole).decode(), base64.b64encode(charsmap).decode())
     )
     assert said in refusal(tmp_path, size, "tokenizer.json")
-    marian = tmp_path / "marian"
-    marian.mkdir()
-    size = WRITE_TOKENIZER["marian"](marian)
-    if len(charsmap) == len(whole):  # the lengths before it in the message stay true
-        (marian / "source.spm").write_bytes((marian / "source.spm").read_bytes().replace(whole, charsmap))
-        assert said in refusal(marian, size, "source.spm")
+
+
+def test_a_map_of_characters_of_sentencepiece_is_looked_at_too(tmp_path: Path) -> None:
+    """The library knows a trie that leads astray, but not a book."""
+    size = WRITE_TOKENIZER["marian"](tmp_path)
+    content = bytearray((tmp_path / "source.spm").read_bytes())
+    place = content.index("صلى الله".encode())
+    content[place : place + 300] = b"e" * 300
+    (tmp_path / "source.spm").write_bytes(content)
+    SentencePieceProcessor(model_proto=bytes(content))
+    assert "its map of characters" in refusal(tmp_path, size, "source.spm")
 
 
 @pytest.mark.parametrize("name", ["source.spm", "vocab.json", "tokenizer.json"])
