@@ -61,12 +61,13 @@ typedef struct {
 /* Room for what is computed on the way. */
 typedef struct {
     float *x, *numbers, *attended; /* (count, width), (count, outputs), (count, heads * head) */
+    float *normed;                 /* (width) */
     char *rows;                    /* (count), `stride` bytes each: what is multiplied */
-    float *normed, *units, *low_units; /* (width), (count) what 1 stands for in a row, and in its second bytes */
+    float *units, *low_units;      /* (count) what 1 stands for in a row, and in its second bytes */
     int32_t *excess;               /* (count) */
     float *weights;                /* (longest) */
     uint8_t *shares;               /* (2, longest) */
-    int64_t outputs, stride;       /* most of a product of a layer */
+    int64_t outputs, stride;       /* outputs: most of a product of a layer */
 } Room;
 
 static inline int64_t larger(int64_t one, int64_t other)
