@@ -12,7 +12,8 @@
 #include "product.h"
 #include "product_float.h"
 
-#define TOGETHER 64 /* positions of a source that are multiplied at once: they stay in the cache */
+#define TOGETHER 64   /* positions of a source that are multiplied at once: they stay in the cache */
+#define KEPT_BLOCK 32 /* tokens that stand side by side in each layer, so that few pages of memory are read */
 
 enum { RELU, GELU, GELU_TANH, SILU };
 
@@ -51,7 +52,7 @@ typedef struct {
 typedef struct {
     char *source;                     /* (layers, heads, head_bytes) */
     int64_t positions, before, shown; /* of the source; before those whose attention is told; those */
-    const char *const *kept;          /* (length + 1), each (layers, kept_bytes): the last is written */
+    const char *const *kept;          /* (length + 1), each (kept_bytes) in every layer, KEPT_BLOCK of them further */
     int64_t length, token;            /* tokens that it has kept; the one that it wrote last */
     const float *shares;              /* (layers, heads) what their attention counts; NULL if nobody asks for it */
     int64_t largest;                  /* the largest is told, and not their sum */
@@ -60,12 +61,13 @@ typedef struct {
 /* Room for what is computed on the way. */
 typedef struct {
     float *x, *numbers, *attended; /* (count, width), (count, outputs), (count, heads * head) */
+    float *normed;                 /* (width) */
     char *rows;                    /* (count), `stride` bytes each: what is multiplied */
-    float *normed, *units, *low_units; /* (width), (count) what 1 stands for in a row, and in its second bytes */
+    float *units, *low_units;      /* (count) what 1 stands for in a row, and in its second bytes */
     int32_t *excess;               /* (count) */
     float *weights;                /* (longest) */
     uint8_t *shares;               /* (2, longest) */
-    int64_t outputs, stride;       /* most of a product of a layer */
+    int64_t outputs, stride;       /* outputs: most of a product of a layer */
 } Room;
 
 static inline int64_t larger(int64_t one, int64_t other)
@@ -197,16 +199,26 @@ static void add_to_x(const Decoder *decoder, const Product *product, const Norm 
     }
 }
 
+/* Asks for what a row has kept before it is read: it is no stream that the processor would foresee. */
+static void fetch_kept(const Row *row, int64_t place, int64_t bytes)
+{
+    for (int64_t token = 0; token < row->length; token++)
+        for (int64_t line = 0; line < bytes; line += 64)
+            _mm_prefetch(row->kept[token] + place + line, _MM_HINT_T1);
+}
+
 /* Attention of rows to what they have written, this token among it: their queries, keys and values are in `numbers`. */
 static void attend_own(const Decoder *decoder, int64_t layer, const Row *rows, int64_t count, const Room *room)
 {
     const int64_t heads = decoder->heads, size = decoder->head, all = heads * size;
-    const int64_t place = layer * kept_bytes(decoder->rounded, heads, size);
+    const int64_t bytes = kept_bytes(decoder->rounded, heads, size), place = layer * KEPT_BLOCK * bytes;
     for (int64_t row = 0; row < count; row++) {
         const float *queries = room->numbers + row * room->outputs;
         float *attended = room->attended;
         const char *const *kept = rows[row].kept;
         const int64_t tokens = rows[row].length + 1;
+        if (row + 1 < count)
+            fetch_kept(rows + row + 1, place, bytes);
         keep(decoder->rounded, (char *)kept[tokens - 1] + place, heads, size, queries + all, queries + 2 * all);
         for (int64_t head = 0; head < heads; head++, queries += size, attended += size) {
             const float *relative = decoder->relative ? decoder->relative + head * decoder->longest : NULL;
@@ -331,10 +343,10 @@ int64_t precis_source_bytes(const Decoder *decoder, int64_t positions)
     return decoder->depth * decoder->heads * head_bytes(decoder->rounded, decoder->head, width);
 }
 
-/* Bytes that a token takes that was written. */
+/* Bytes that a token takes in one layer. */
 int64_t precis_kept_bytes(const Decoder *decoder)
 {
-    return decoder->depth * kept_bytes(decoder->rounded, decoder->heads, decoder->head);
+    return kept_bytes(decoder->rounded, decoder->heads, decoder->head);
 }
 
 /* What is encoded of a source (positions, inputs of `source`) -> keys and values of all layers, in `read`, which is zero. */

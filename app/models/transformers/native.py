@@ -27,7 +27,7 @@ _ACTIVATIONS: tuple[Activation, ...] = (  # in the order of transformer.c
     lambda values: F.gelu(values, approximate="tanh"),
     F.silu,
 )
-_BLOCK = 32  # tokens of each slot that memory is taken for at once
+_BLOCK = 32  # tokens of each slot that memory is taken for at once: as in transformer.c
 
 
 class _Norm(Structure):
@@ -222,9 +222,9 @@ class Kept:
     a row is a list of such places: beams that go on from one another share what was written before, and copy nothing.
     """
 
-    def __init__(self, slots: int, size: int) -> None:
-        """size: bytes of a token."""
-        self._slots, self._size = slots, size
+    def __init__(self, slots: int, layers: int, size: int) -> None:
+        """size: bytes of a token in one layer."""
+        self._slots, self._layers, self._size = slots, layers, size
         self._blocks: list[Tensor] = []
         self._starts = np.zeros(0, np.int64)  # of blocks
         self._written = np.zeros(slots, np.int64)
@@ -239,11 +239,12 @@ class Kept:
         """A place for one token more of each of these, which is not counted yet."""
         number, length = self._written[rows], self.lengths[rows]
         while number.max() >= _BLOCK * len(self._blocks):
-            self._blocks.append(torch.empty(self._slots, _BLOCK, self._size, dtype=torch.uint8))
+            shape = self._slots, self._layers, _BLOCK, self._size
+            self._blocks.append(torch.empty(shape, dtype=torch.uint8))
             self._starts = np.append(self._starts, self._blocks[-1].data_ptr())
         if length.max() >= self.places.shape[1]:
             self.places = np.pad(self.places, ((0, 0), (0, _BLOCK)))
-        within = np.asarray(rows) * _BLOCK + number % _BLOCK
+        within = np.asarray(rows) * self._layers * _BLOCK + number % _BLOCK  # in the first layer
         self.places[rows, length] = self._starts[number // _BLOCK] + within * self._size
         self._written[rows] += 1
 
@@ -256,7 +257,7 @@ class NativeState(DecoderState):
 
     def __init__(self, step: NativeStep, capacity: int) -> None:
         self._step, self._capacity = step, capacity
-        self._kept = Kept(capacity, step.kept_bytes)
+        self._kept = Kept(capacity, step.layers, step.kept_bytes)
         self._rows = np.zeros(capacity, _ROW)
         self._joined: dict[int, tuple[NativeMemory, Tensor | None]] = {}
         self._scores = torch.empty(capacity, step.columns)

@@ -131,8 +131,8 @@ def tokens_of(seed: int, count: int) -> list[int]:
 
 def check_parity(kind: str, rounded: bool, length: int, seed: int, options: AttentionOptions, **sizes: Any) -> None:
     """What a row is told in some steps, against float64: within 1e-4 of it in float32. In int8, what lies half-way may
-    be rounded either way; from there on it differs by 1/127 of the largest number of a row."""
-    tolerance, told_tolerance = (0.05, 0.02) if rounded else (1e-4, 1e-4)
+    be rounded either way, and T5 multiplies that: its scores are not scaled. What is wrong differs by all of it."""
+    tolerance, told_tolerance = (0.2, 0.1) if rounded else (1e-4, 1e-4)
     step, encoded = step_of(kind, rounded, **sizes), encoded_of(kind, length, seed, **sizes)
     reference = Reference(decoder_of(kind, torch.float64, **sizes), encoded, to_int8 if rounded else as_it_is)
     state = NativeState(step, 1)
