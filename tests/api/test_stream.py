@@ -165,9 +165,11 @@ def test_a_text_that_runs_again_is_told_once(client: TestClient, model: FakeMode
     expected = tokens_of(streamed(client))
     model.gate.close()
     with ThreadPoolExecutor(2) as pool:
+        steps = len(model.steps)
         told = pool.submit(streamed, client)
-        model.gate.wait_for_arrival(len(model.steps) + 1)
+        model.gate.wait_for_arrival(steps + 1)
         model.gate.allow(1)
+        model.gate.wait_for_arrival(steps + 2)  # so that whoever comes now has to wait
         poison = pool.submit(client.post, "/summarize", json={"text": UNSTEPPABLE})
         queued = client.app.state.service.metrics.queue_texts.labels("news-en")  # type: ignore[attr-defined]
         eventually(lambda: queued._value.get() == 1)
