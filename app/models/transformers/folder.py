@@ -87,7 +87,9 @@ def read_folder(checkpoint: Checkpoint) -> Folder:
     """Raises CheckpointError: one line that says which file, what is wrong there and what to do."""
     config = _config(checkpoint)
     architecture = _architecture(checkpoint)
-    asked = Asked(checkpoint, config.get_text_config(decoder=True).vocab_size)
+    with raised_by_library(checkpoint.config_path):
+        vocabulary_size = config.get_text_config(decoder=True).vocab_size
+    asked = Asked(checkpoint, vocabulary_size)
     special = asked.special()
     ours = _ours(checkpoint)
     source_positions, limits = _limits(checkpoint, config, ours, asked.longest(special), len(special.forced))

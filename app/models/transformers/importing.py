@@ -83,19 +83,21 @@ def _weights(source: Path, there: Mapping[str, Path]) -> list[str]:
         if whole in there:
             return [whole]
         if index in there:
-            return [*([INDEX] if index == INDEX else []), *_shards(_file(there[index]), there)]
+            return [*([INDEX] if index == INDEX else []), *_shards(_file(there[index]), there, Path(whole).suffix)]
     raise CheckpointError(
         f"{source}: neither {WEIGHTS} nor {PICKLE}; save the checkpoint with PyTorch's save_pretrained"
     )
 
 
-def _shards(index: Path, there: Mapping[str, Path]) -> list[str]:
+def _shards(index: Path, there: Mapping[str, Path], suffix: str) -> list[str]:
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index}: `weight_map` is not an object of names and files; download it again")
     names = sorted({str(name) for name in places.values()})
     if missing := [name for name in names if name not in there or not PLAIN_NAME.fullmatch(name)]:
         raise CheckpointError(f"{index}: {few(missing)} is not there; download the folder again")
+    if other := [name for name in names if not name.endswith(suffix)]:
+        raise CheckpointError(f"{index}: {few(other)} is no {suffix} file; download the folder again")
     return names
 
 
@@ -145,7 +147,8 @@ def _look_at_card(draft: Path, rows: Rows) -> None:
     if not card.exists():
         return
     try:
-        shown = len(card.read_bytes().decode()) and card.stat().st_size <= CARD_BYTES
+        card.read_bytes().decode()
+        shown = card.stat().st_size <= CARD_BYTES
     except UnicodeDecodeError:
         shown = False
     if not shown:

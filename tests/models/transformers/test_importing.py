@@ -263,6 +263,13 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
         ),
         (
             lambda source: (
+                (source / "model.safetensors").rename(source / "model.bin")
+                and (source / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.bin"}}')
+            ),
+            "model.safetensors.index.json: model.bin is no .safetensors file; ",
+        ),
+        (
+            lambda source: (
                 (source / "generation_config.json").unlink()
                 or (source / "generation_config.json").symlink_to("nowhere")
             ),
