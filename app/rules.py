@@ -22,7 +22,9 @@ class Rules:
     ) -> None:
         self._options, self._special, self._candidates, self._numbers = options, special, candidates, numbers
         self._before = (special.start, *special.forced)
+        self._has_bad = bool(special.bad_words or special.suppressed_first)
         self.ends = (special.end, *special.other_ends)
+        self.penalises = options.repetition_penalty != 1
 
     def allow(self, tokens: Sequence[int], token: int) -> bool:
         """Whether this token may be written after those."""
@@ -31,11 +33,9 @@ class Rules:
             return False
         if token in self.ends and len(tokens) < self._options.min_length:
             return False
-        if not tokens and token in special.suppressed_first:
+        if self._has_bad and self._is_bad(tokens, token):
             return False
-        if special.bad_words and self._completes_bad_word(tokens, token):
-            return False
-        return not self._repeats(tokens, token)
+        return not self._is_written(tokens, token) or not self._repeats(tokens, token)
 
     def only(self, tokens: Sequence[int]) -> tuple[int, ...] | None:
         """The columns of the few tokens that may be written after these; None where they are not few."""
@@ -46,20 +46,13 @@ class Rules:
         """How many of these are left if nothing follows: a mere part of a number at their end is taken away."""
         return self._numbers.finished(tokens) if self._numbers else len(tokens)
 
-    def weighed(
-        self, tokens: Sequence[int], candidates: Iterable[Candidate], normalizer: float
-    ) -> Iterable[Candidate | Weighed]:
-        """What may follow upon these tokens, best first; the last number of each is what it counts.
+    def weighed(self, tokens: Sequence[int], candidates: Iterable[Candidate], normalizer: float) -> Iterator[Weighed]:
+        """What may follow upon these tokens, best first, as the penalty has it: what is repeated only goes down, since
+        no penalty is below 1.
 
         normalizer: what makes logits, which are then penalised, of log-probabilities; else 0.
         """
         penalty = self._options.repetition_penalty
-        return candidates if penalty == 1 else self._penalised(tokens, candidates, penalty, normalizer)
-
-    def _penalised(
-        self, tokens: Sequence[int], candidates: Iterable[Candidate], penalty: float, normalizer: float
-    ) -> Iterator[Weighed]:
-        """With those that are repeated where their penalty puts them: further down, since it is never below 1."""
         waiting: list[tuple[float, int, float]] = []  # minus what it counts, column, log-probability
         for column, log_probability in candidates:
             while waiting and -waiting[0][0] > log_probability:
@@ -74,9 +67,7 @@ class Rules:
             yield _counted(heapq.heappop(waiting))
 
     def _repeats(self, tokens: Sequence[int], token: int) -> bool:
-        """Whether the token would complete an n-gram for the second time, and no number that has begun."""
-        if not self._is_written(tokens, token):
-            return False
+        """Whether the token, which is there, would complete an n-gram for the second time, and go on with no number."""
         if token not in repeated_ngram_tokens((*self._before, *tokens), self._options.no_repeat_ngram_size):
             return False
         return not (self._numbers and self._numbers.goes_on(tokens, token))
@@ -84,7 +75,9 @@ class Rules:
     def _is_written(self, tokens: Sequence[int], token: int) -> bool:
         return token in tokens or token in self._before
 
-    def _completes_bad_word(self, tokens: Sequence[int], token: int) -> bool:
+    def _is_bad(self, tokens: Sequence[int], token: int) -> bool:
+        if not tokens and token in self._special.suppressed_first:
+            return True
         written = (*self._before, *tokens, token)
         return any(word == written[-len(word) :] for word in self._special.bad_words if word[-1] == token)
 

@@ -139,7 +139,7 @@ class Search(ABC):
 
     def advance(self, answers: Sequence[Answer]) -> list[int]:
         """Take one step: hypothesis i now continues from what slot `parents[i]` held. Empty when `found` is set."""
-        if not self.opening:
+        if len(self._opening) == 1:
             return self._advance(answers)
         self._opening = self._opening[1:]
         return [0]
@@ -210,10 +210,12 @@ class BeamSearch(Search):
 
     def _following(self, answers: Sequence[Answer]) -> Iterator[tuple[float, int, int, float]]:
         """What may follow, the best first: the total, row, token, log-probability."""
-        rows = [
-            self._rules.weighed(live.tokens, answer.candidates, 0.0)
-            for live, answer in zip(self._live, answers, strict=True)
-        ]
+        rows: list[Iterable[Candidate | Weighed]] = [answer.candidates for answer in answers]
+        if self._rules.penalises:
+            rows = [
+                self._rules.weighed(live.tokens, answer.candidates, 0.0)
+                for live, answer in zip(self._live, answers, strict=True)
+            ]
         for total, row, candidate in _best_first(self._totals, rows):
             token = self._candidates.token(candidate[0])
             if self._rules.allow(self._live[row].tokens, token):
@@ -326,7 +328,11 @@ class GreedySearch(_OneRow):
         return [_ask(self._rules, self._tokens, self._usual)]
 
     def _advance(self, answers: Sequence[Answer]) -> list[int]:
-        for candidate in self._rules.weighed(self._tokens, answers[0].candidates, answers[0].normalizer):
+        candidates: Iterable[Candidate | Weighed]
+        candidates, _, normalizer = answers[0]
+        if self._rules.penalises:
+            candidates = self._rules.weighed(self._tokens, candidates, normalizer)
+        for candidate in candidates:
             token = self._candidates.token(candidate[0])
             if self._rules.allow(self._tokens, token):
                 return self._take(token, candidate[1])

@@ -47,7 +47,7 @@ class BareLoop:
         while not search.found:
             written = search.written()
             output = self._state.step(rows[: len(written)], written)
-            parents = search.advance(select(output.log_probabilities, search.asks()))
+            parents = search.advance(select(output.log_probabilities, search.asks(), output.normalizers))
             if parents != rows[: len(parents)]:
                 self._state.reorder(rows[: len(parents)], parents)
         self._state.leave(rows)

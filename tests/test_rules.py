@@ -76,8 +76,7 @@ def test_what_is_written_already_counts_less_and_comes_where_that_puts_it(
     values: list[float], tokens: list[int], penalty: float, normalizer: float
 ) -> None:
     candidates: list[Candidate] = sorted(enumerate(values), key=lambda one: -one[1])
-    of_all = rules(repetition_penalty=penalty).weighed(tokens, candidates, normalizer)
-    weighed = [one for one in of_all if len(one) == 3]
+    weighed = [*rules(repetition_penalty=penalty).weighed(tokens, candidates, normalizer)]
 
     def counted(column: int) -> float:
         logit = values[column] + normalizer
@@ -88,8 +87,3 @@ def test_what_is_written_already_counts_less_and_comes_where_that_puts_it(
     assert sorted(one[:2] for one in weighed) == sorted(candidates)
     assert [one[2] for one in weighed] == pytest.approx(sorted(map(counted, range(COLUMNS)), reverse=True))
     assert all(one[2] == pytest.approx(counted(one[0])) for one in weighed)
-
-
-def test_without_a_penalty_candidates_are_left_alone() -> None:
-    candidates = [(4, -1.0)]
-    assert rules().weighed([4], candidates, 0.0) is candidates
