@@ -55,11 +55,8 @@ def test_one_command_from_ones_own_rows_to_a_folder_that_the_library_and_the_ser
     assert {word for summary in expected for word in summary.split()} <= {*NAMES, "Nobody"}
 
     model = load(tmp_path / "store", "mine", precision="float32")
-    assert (model.info.language, model.info.limits.max_source_tokens, model.info.limits.max_summary_tokens) == (
-        "en",
-        40,
-        40,
-    )
+    assert model.info.language == "en"
+    assert (model.info.limits.max_source_tokens, model.info.limits.max_summary_tokens) == (40, 40)
     assert model.info.defaults.num_beams == 4
     requests = [SummaryRequest(text, model.info.defaults) for text in texts]
     with Engine(model, max_rows=8, max_queue=8) as engine:
