@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from app.engine.engine import Engine
+from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions, Limits
 from app.models.checkpoint import verify
 from app.models.lstm.tokenizer import END, PAD, START
-from tests.training.corpus import write_corpus
+from app.models.registry import load
+from tests.training.corpus import NAMES, write_corpus
 from training.__main__ import transformers_command
 from training.data import Batch
 from training.export import Card
@@ -29,7 +32,7 @@ SIZES = Sizes(300, 42, model=32, layers=1, heads=2, feed_forward=32)
 CARD = Card("en", "For tests.", Limits(40, 40), DecodingOptions(2, 10), "# small\n")
 
 
-def test_one_command_from_ones_own_rows_to_a_folder_that_the_library_reads(tmp_path: Path) -> None:
+def test_one_command_from_ones_own_rows_to_a_folder_that_the_library_and_the_service_read_alike(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "rows.jsonl", 400)
     paths = [f"--data={data}", f"--store={tmp_path / 'store'}", f"--runs={tmp_path / 'runs'}", "--name=mine"]
     command = [sys.executable, "-m", "training", "transformers", *paths, *SMALL, *RUN, "--learning-rate=5e-3"]
@@ -46,9 +49,18 @@ def test_one_command_from_ones_own_rows_to_a_folder_that_the_library_reads(tmp_p
     tokenizer = AutoTokenizer.from_pretrained(folder)
     network = AutoModelForSeq2SeqLM.from_pretrained(folder)
     assert network.generation_config.max_length == 32 + 2
-    text = "the river was seen by Anda near old Belo"
-    (written,) = network.generate(**tokenizer(text, return_tensors="pt"))
-    assert set(str(tokenizer.decode(written, skip_special_tokens=True)).split()) <= {*text.split(), "Nobody"}
+    texts = ["the river was seen by Anda near old Belo", "Cira the old"]
+    written = [network.generate(**tokenizer(text, return_tensors="pt"))[0] for text in texts]
+    expected = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in written]
+    assert {word for summary in expected for word in summary.split()} <= {*NAMES, "Nobody"}
+
+    model = load(tmp_path / "store", "mine", precision="float32")
+    assert model.info.language == "en"
+    assert (model.info.limits.max_source_tokens, model.info.limits.max_summary_tokens) == (40, 40)
+    assert model.info.defaults.num_beams == 4
+    requests = [SummaryRequest(text, model.info.defaults) for text in texts]
+    with Engine(model, max_rows=8, max_queue=8) as engine:
+        assert [future.result().text for future in engine.submit(requests)] == expected
 
 
 def learner_of(run: Path, config: TrainingConfig) -> BartLearner:
