@@ -109,8 +109,9 @@ static inline float split_row(const float *row, int64_t size, int8_t *high, int8
     return bound / SPLIT + _mm512_reduce_add_ps(tainted);
 }
 
-/* Logits in place to log-probabilities, all of them lower by as much. count: a multiple of 64. */
-static inline void log_softmax(float *logits, int64_t count, float plus)
+/* Logits in place to log-probabilities, all of them lower by the normalizer that it returns, less plus. count: a multiple
+ * of 64. */
+static inline float log_softmax(float *logits, int64_t count, float plus)
 {
     __m512 most[4], sums[4];
     for (int part = 0; part < 4; part++)
@@ -126,9 +127,11 @@ static inline void log_softmax(float *logits, int64_t count, float plus)
             sums[part] = _mm512_add_ps(sums[part], exponential(_mm512_sub_ps(x, _mm512_set1_ps(highest))));
         }
     const __m512 sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
-    const __m512 shift = _mm512_set1_ps(highest + logf(_mm512_reduce_add_ps(sum)) - plus);
+    const float normalizer = highest + logf(_mm512_reduce_add_ps(sum));
+    const __m512 shift = _mm512_set1_ps(normalizer - plus);
     for (int64_t place = 0; place < count; place += 16)
         _mm512_storeu_ps(logits + place, _mm512_sub_ps(_mm512_loadu_ps(logits + place), shift));
+    return normalizer;
 }
 
 #endif

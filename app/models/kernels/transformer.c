@@ -377,11 +377,12 @@ void precis_read(const Decoder *decoder, const float *encoded, int64_t positions
 
 /* Advances rows (count) by the tokens that they wrote last.
  *
- * log_probabilities (count, outputs); attention (count, columns): zero where a row does not ask for it, and beyond what is
- * told of it; columns: as many as any source has positions. place: see precis_decode_room. */
+ * log_probabilities (count, outputs); normalizers (count), which were taken off the logits; attention (count, columns): zero
+ * where a row does not ask for it, and beyond what is told of it; columns: as many as any source has positions. place: see
+ * precis_decode_room. */
 void precis_decode(
-    const Decoder *decoder, const Row *rows, int64_t count, int64_t longest, float *log_probabilities, float *attention,
-    int64_t columns, char *place)
+    const Decoder *decoder, const Row *rows, int64_t count, int64_t longest, float *log_probabilities,
+    float *normalizers, float *attention, int64_t columns, char *place)
 {
     const Room room = lay_out(decoder, count, longest, &place);
     const int64_t outputs = decoder->output.outputs;
@@ -411,7 +412,7 @@ void precis_decode(
     }
     multiply_rows(decoder, &decoder->output, count, log_probabilities, outputs, &room);
     for (int64_t row = 0; row < count; row++) {
-        log_softmax(log_probabilities + row * outputs, outputs, 0.0f);
+        normalizers[row] = log_softmax(log_probabilities + row * outputs, outputs, 0.0f);
         if (rows[row].shares)
             show(rows + row, attention + row * columns, columns);
     }

@@ -260,7 +260,7 @@ class NativeState(DecoderState):
         self._kept = Kept(capacity, step.layers, step.kept_bytes)
         self._rows = np.zeros(capacity, _ROW)
         self._joined: dict[int, tuple[NativeMemory, Tensor | None]] = {}
-        self._scores = torch.empty(capacity, step.columns)
+        self._scores, self._normalizers = torch.empty(capacity, step.columns), torch.empty(capacity)
         self._longest, self._room, self._attention = 0, torch.empty(0), torch.empty(0)
 
     def join(self, rows: Sequence[int], memory: Memory, attention: AttentionOptions | None = None) -> None:
@@ -295,12 +295,13 @@ class NativeState(DecoderState):
             c_int64(count),
             c_int64(self._longest),
             _pointer(scores),
+            _pointer(self._normalizers),
             _pointer(attention),
             c_int64(columns),
             _pointer(self._room),
         )
         kept.lengths[rows] += 1
-        return StepOutput(scores, attention, None)
+        return StepOutput(scores, attention, None, self._normalizers[:count])
 
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
         # Beams of one source share its memory: only what they wrote moves.

@@ -73,7 +73,8 @@ class Reference:
 
     def step(self, token: int) -> Tensor:
         position = len(self._kept[0])
-        return self._step(torch.tensor([token]), torch.tensor([position]), self)[0].log_softmax(0)
+        self.logits = self._step(torch.tensor([token]), torch.tensor([position]), self)[0]
+        return self.logits.log_softmax(0)
 
     def own(self, layer: int, projected: Tensor) -> Tensor:
         query, *written = projected.view(3, self._heads, -1).unbind()
@@ -143,6 +144,9 @@ def check_parity(kind: str, rounded: bool, length: int, seed: int, options: Atte
         assert torch.all(got[VOCABULARY:] == -torch.inf)
         error = (got[:VOCABULARY] - expected).norm() / (expected - expected.mean()).norm()
         assert error < tolerance
+        assert output.normalizers is not None
+        normalizer, scale = reference.logits.logsumexp(0), reference.logits.std()
+        assert (output.normalizers[0] - normalizer).abs() < tolerance * scale
         told = reference.attention(options)[BEFORE_CONTENT : length - AFTER_CONTENT]
         assert torch.allclose(output.attention[0, : len(told)].double(), told, atol=told_tolerance)
         assert torch.all(output.attention[0, len(told) :] == 0)
