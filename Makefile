@@ -52,7 +52,7 @@ serve: $(SERVE) ## start the service on the checkpoint in model_store/
 	@exec $(PY) -m app
 
 test: $(TEST) ## run the tests (ARGS="-k words" chooses some)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
 	$(VENV)/bin/ruff check
