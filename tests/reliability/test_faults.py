@@ -215,9 +215,9 @@ def test_where_the_system_gives_nothing_more_a_lane_is_replaced_when_it_does_aga
         assert "Too many open files" in reasons(tmp_path)[0]
 
 
-def test_when_the_folder_for_temporary_files_is_emptied_a_lane_is_replaced_all_the_same(tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+def test_when_the_folder_for_temporary_files_is_emptied_a_lane_is_replaced_all_the_same(
+    tmp_path: Path, temporary: Path
+) -> None:
     with serving(tmp_path, TMPDIR=str(temporary)) as server:
         struck = pids(server)[0]
         (used,) = temporary.iterdir()

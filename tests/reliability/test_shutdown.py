@@ -32,9 +32,9 @@ def test_a_stop_under_load_loses_nothing_that_was_accepted_and_leaves_nothing_be
     assert stop.kinds[REFUSED] <= CLIENTS
 
 
-def test_after_it_was_killed_its_processes_end_and_the_next_start_is_clean(system: System, tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+def test_after_it_was_killed_its_processes_end_and_the_next_start_is_clean(
+    system: System, tmp_path: Path, temporary: Path
+) -> None:
     with started(system, tmp_path, TMPDIR=str(temporary)) as first:
         eventually(lambda: ready(first))
         family = descendants(first.process.pid)
