@@ -118,7 +118,7 @@ EarlyStopping = TypeAliasType(
         PlainValidator(_true_false_or_never),
         WithJsonSchema(
             {
-                "anyOf": [{"type": "boolean"}, {"type": "string", "const": "never"}],
+                "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": "^never$"}],
                 "description": "When several beams stop, once as many summaries have ended: `true`: at once; `false`: "
                 "when none that goes on is better by then; `never`: when none could still become better.",
                 "examples": [False],
