@@ -8,7 +8,7 @@ row by row (`tests/models/transformers/test_invariance.py`).
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -138,3 +138,11 @@ class _Normalised:
 def wide(dtype: torch.dtype) -> torch.dtype:
     """The type between products in `dtype`."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def merged(weights: Tensor, reduce: Literal["mean", "max"], heads: int) -> Tensor:
+    """What several heads attend to (…, positions), as one distribution. heads: their dimension."""
+    if reduce == "mean":
+        return weights.mean(heads)
+    largest = weights.amax(heads)
+    return largest / largest.sum(-1, keepdim=True)

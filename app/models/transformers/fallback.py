@@ -28,13 +28,10 @@ from app.models.base import (
     DecoderState,
     Memory,
     ModelInfo,
-    Seq2SeqModel,
-    Shared,
     StepOutput,
-    Tokens,
 )
-from app.models.transformers.decoder import wide
-from app.models.transformers.tokenizer import SourceTokenizer
+from app.models.transformers.decoder import merged, wide
+from app.models.transformers.model import LibraryModel, Tokenizer
 
 Encoded: TypeAlias = Any  # of a class of the architecture's own, with a `last_hidden_state` (1, positions, size)
 
@@ -202,60 +199,32 @@ def reduced(attentions: Sequence[Tensor], options: AttentionOptions) -> Tensor:
     assert options.layers
     assert options.heads
     chosen = torch.cat([attentions[layer][:, list(options.heads)] for layer in options.layers], 1)
-    chosen = chosen.to(wide(chosen.dtype))
-    if options.reduce == "mean":
-        return chosen.mean(1)
-    largest = chosen.amax(1)
-    return largest / largest.sum(-1, keepdim=True)
+    return merged(chosen.to(wide(chosen.dtype)), options.reduce, 1)
 
 
-class FallbackModel(Seq2SeqModel):
+class FallbackModel(LibraryModel):
     """A checkpoint of an architecture that has no step of our own."""
 
-    def __init__(self, network: PreTrainedModel, tokenizer: SourceTokenizer, info: ModelInfo) -> None:
+    def __init__(self, network: PreTrainedModel, tokenizer: Tokenizer, info: ModelInfo) -> None:
         """network: on its device, of the type that is computed in.
 
         Raises CheckpointError where its decoder does not tell which positions of the source it attends to.
         """
-        self._network, self._tokenizer = Network(network), tokenizer
+        self._network = Network(network)
         first = self._first_step(info)
         attention = AttentionInfo.of_transformer(len(first.attentions), first.attentions[0].shape[1])
         self.info = replace(info, attention=attention, decoding="unbatched")
-        self._shared = Shared(range(first.logits.shape[1]))
-
-    def tokenize(self, text: str) -> Tokens:
-        return self._tokenizer.encode(text)
-
-    def tokenize_summary(self, text: str) -> Tokens:
-        return self._tokenizer.encode_summary(text)
-
-    def detokenize(self, ids: Sequence[int]) -> Tokens:
-        return self._tokenizer.decode(ids)
+        super().__init__(tokenizer, first.logits.shape[1])
 
     @property
     def calm_rows(self) -> float:
         return 1.0
 
-    @property
-    def pieces(self) -> Sequence[str]:
-        return self._tokenizer.pieces
-
-    @property
-    def shared(self) -> Shared:
-        return self._shared
-
-    @torch.inference_mode()
-    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:  # noqa: ARG002  # every token can be written
-        return [self._encode(source) for source in sources]
-
-    def positions(self, lengths: Sequence[int]) -> int:
-        return sum(lengths) + len(lengths) * sum(map(len, self._tokenizer.around))
-
     def open(self, capacity: int) -> FallbackState:  # noqa: ARG002  # a cache has as many rows as are stepped
         return FallbackState(self._network, len(self._shared.tokens))
 
-    def _encode(self, source: Sequence[int]) -> FallbackMemory:
-        before, after = self._tokenizer.around
+    @override
+    def _encode(self, before: Sequence[int], source: Sequence[int], after: Sequence[int]) -> FallbackMemory:
         content = slice(len(before), len(before) + len(source))
         encoded = self._network.encode([*before, *source, *after])
         return FallbackMemory(encoded, content, len(source), Candidates(self._shared))

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
+from typing_extensions import override
 
 from app.errors import ConfigurationError
 from app.models import kernels
@@ -17,8 +17,6 @@ from app.models.base import (
     Memory,
     ModelInfo,
     Seq2SeqModel,
-    Shared,
-    Tokens,
 )
 from app.models.checkpoint import Checkpoint
 from app.models.devices import DTYPES, PRECISIONS, choose_device, choose_precision
@@ -28,29 +26,13 @@ from app.models.transformers.decoder import Step, packed
 from app.models.transformers.encoding import Encoder, multiply_by
 from app.models.transformers.fallback import FallbackModel
 from app.models.transformers.folder import load_network, read_folder
+from app.models.transformers.model import LibraryModel, Tokenizer
 from app.models.transformers.native import NativeEncoder, NativeState, NativeStep
 from app.models.transformers.state import TransformersState
 from app.models.transformers.tokenizer_file import read_tokenizer
 
 
-class Tokenizer(Protocol):
-    """Text to ids, and back: as `Seq2SeqModel`."""
-
-    def encode(self, text: str) -> Tokens: ...
-
-    def encode_summary(self, text: str) -> Tokens: ...
-
-    def decode(self, ids: Sequence[int]) -> Tokens: ...
-
-    @property
-    def pieces(self) -> Sequence[str]: ...
-
-    @property
-    def around(self) -> tuple[Sequence[int], Sequence[int]]:
-        """The ids that the encoder wants before and after a content."""
-
-
-class TransformersModel(Seq2SeqModel):
+class TransformersModel(LibraryModel):
     """A checkpoint of one of `ARCHITECTURES`, on a CPU."""
 
     def __init__(self, network: PreTrainedModel, tokenizer: Tokenizer, info: ModelInfo) -> None:
@@ -58,34 +40,13 @@ class TransformersModel(Seq2SeqModel):
         # a row is given its start, what is forced, and its tokens
         decoder = read_decoder(network, 1 + len(info.special.forced) + info.limits.max_summary_tokens)
         attention = AttentionInfo.of_transformer(len(decoder.layers), decoder.architecture.heads)
-        self.info, self._tokenizer = replace(info, attention=attention), tokenizer
-        self._shared = Shared(range(len(decoder.output.weight)))
-        self._encode, self._open = _backend(network, decoder, info.precision)
+        super().__init__(tokenizer, len(decoder.output.weight))
+        self.info = replace(info, attention=attention)
+        self._encode_around, self._open = _backend(network, decoder, info.precision)
 
-    def tokenize(self, text: str) -> Tokens:
-        return self._tokenizer.encode(text)
-
-    def tokenize_summary(self, text: str) -> Tokens:
-        return self._tokenizer.encode_summary(text)
-
-    def detokenize(self, ids: Sequence[int]) -> Tokens:
-        return self._tokenizer.decode(ids)
-
-    @property
-    def pieces(self) -> Sequence[str]:
-        return self._tokenizer.pieces
-
-    @property
-    def shared(self) -> Shared:
-        return self._shared
-
-    @torch.inference_mode()
-    def encode(self, sources: Sequence[Sequence[int]], given: Sequence[Sequence[int]] = ()) -> list[Memory]:  # noqa: ARG002  # every token can be written
-        before, after = self._tokenizer.around
-        return [self._encode(before, source, after, Candidates(self._shared)) for source in sources]
-
-    def positions(self, lengths: Sequence[int]) -> int:
-        return sum(lengths) + len(lengths) * sum(map(len, self._tokenizer.around))
+    @override
+    def _encode(self, before: Sequence[int], source: Sequence[int], after: Sequence[int]) -> Memory:
+        return self._encode_around(before, source, after, Candidates(self._shared))
 
     def open(self, capacity: int) -> DecoderState:
         return self._open(capacity)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from app.models.base import AttentionOptions, DecoderState, Memory, StepOutput
 from app.models.rows import padded_rows
-from app.models.transformers.decoder import Step
+from app.models.transformers.decoder import Step, merged
 from app.models.transformers.encoding import TransformersMemory
 
 POSITION_STEP = 32  # that slots grow by
@@ -215,8 +215,4 @@ class Weights:
 
     def reduced(self) -> Tensor:
         """(n, content)"""
-        weights = torch.cat(self._told)
-        if self._reduce == "mean":
-            return weights.mean(0)[:, self._content]
-        largest = weights.amax(0)
-        return (largest / largest.sum(1, keepdim=True))[:, self._content]
+        return merged(torch.cat(self._told), self._reduce, 0)[:, self._content]
