@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 from transformers import (
     AutoModelForSeq2SeqLM,
@@ -22,7 +23,7 @@ from transformers import (
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from app.models.base import Limits, Span, Special, Tokens
+from app.models.base import DecodingOptions, Limits, Span, Special, Tokens
 from app.models.transformers.family import TransformersModel
 from tests.fakes import fake_info
 
@@ -116,3 +117,20 @@ def model_of(network: PreTrainedModel, **changes: Any) -> TransformersModel:
         limits=Limits(max_source_tokens=60, max_summary_tokens=40),
     )
     return TransformersModel(network, NumberTokenizer(), replace(info, **changes))
+
+
+def decoding(
+    max_length: st.SearchStrategy[int], min_length: st.SearchStrategy[int]
+) -> st.SearchStrategy[DecodingOptions]:
+    """Greedy and beam searches of every sort."""
+    return st.builds(
+        DecodingOptions,
+        num_beams=st.sampled_from([1, 4]),
+        max_length=max_length,
+        min_length=min_length,
+        length_penalty=st.sampled_from([0.5, 1.0, 2.0]),
+        no_repeat_ngram_size=st.sampled_from([0, 2, 3]),
+        repetition_penalty=st.sampled_from([1.0, 1.3]),
+        early_stopping=st.booleans(),
+        numbers_from_source=st.just(False),
+    )

@@ -24,6 +24,7 @@ from app.models.transformers.fallback import FallbackMemory, FallbackModel, Netw
 from tests.api.events import events_of
 from tests.engine.running import PATIENCE, Clock, RecordingObserver, assert_same
 from tests.fakes import Gate
+from tests.models.transformers.networks import decoding
 from tests.models.transformers.others import (
     BEFORE,
     CONFIGURATIONS,
@@ -41,17 +42,7 @@ GREEDY = DecodingOptions(num_beams=1, max_length=8, numbers_from_source=False)
 SOURCE = [5, 9, 20, 33, 7, 6, 11]
 
 sources = st.lists(st.sampled_from(CONTENT), min_size=1, max_size=20)
-options = st.builds(
-    DecodingOptions,
-    num_beams=st.sampled_from([1, 4]),
-    max_length=st.integers(2, LONGEST),
-    min_length=st.integers(0, 2),
-    length_penalty=st.sampled_from([0.5, 1.0, 2.0]),
-    no_repeat_ngram_size=st.sampled_from([0, 2, 3]),
-    repetition_penalty=st.sampled_from([1.0, 1.3]),
-    early_stopping=st.booleans(),
-    numbers_from_source=st.just(False),
-)
+options = decoding(st.integers(2, LONGEST), st.integers(0, 2))
 
 
 @pytest.fixture(scope="module", params=["led", "prophetnet"])

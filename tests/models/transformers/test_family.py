@@ -24,43 +24,22 @@ from tests.models.transformers.folders import WRITE_TOKENIZER, write_folder
 from tests.models.transformers.networks import (
     AFTER,
     BEFORE,
-    CONFIGURATIONS,
     CONTENT,
     END,
     PAD,
     START,
+    decoding,
     model_of,
     network_of,
-    precise_library,
 )
 from tests.texts import CORPUS
 
+pytestmark = pytest.mark.usefixtures("precise")
 LONGEST = 8
 GREEDY = DecodingOptions(num_beams=1, max_length=6, numbers_from_source=False)
 
 sources = st.lists(st.sampled_from(CONTENT), min_size=1, max_size=16)
-options = st.builds(
-    DecodingOptions,
-    num_beams=st.sampled_from([1, 4]),
-    max_length=st.integers(1, LONGEST),
-    min_length=st.integers(0, 1),
-    length_penalty=st.sampled_from([0.5, 1.0, 2.0]),
-    no_repeat_ngram_size=st.sampled_from([0, 2, 3]),
-    repetition_penalty=st.sampled_from([1.0, 1.3]),
-    early_stopping=st.booleans(),
-    numbers_from_source=st.just(False),
-)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _precise() -> Iterator[None]:
-    with precise_library():
-        yield
-
-
-@pytest.fixture(scope="module", params=CONFIGURATIONS)
-def network(request: pytest.FixtureRequest) -> PreTrainedModel:
-    return network_of(request.param)
+options = decoding(st.integers(1, LONGEST), st.integers(0, 1))
 
 
 @pytest.fixture(scope="module")

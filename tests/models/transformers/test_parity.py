@@ -1,6 +1,5 @@
 """A step is what the library's own forward pass says, whatever the other rows are doing."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,15 +14,13 @@ from app.models.transformers.family import TransformersModel
 from tests.models.transformers.networks import (
     AFTER,
     BEFORE,
-    CONFIGURATIONS,
     CONTENT,
     START,
     VOCABULARY,
     model_of,
-    network_of,
-    precise_library,
 )
 
+pytestmark = pytest.mark.usefixtures("precise")
 CAPACITY = 6
 TOLERANCE = 1e-9
 ALL = AttentionOptions((0, 1), (0, 1, 2, 3))
@@ -31,17 +28,6 @@ OPTIONS = (None, ALL, AttentionOptions((1,), (0, 2)), AttentionOptions((0, 1), (
 
 sources = st.lists(st.sampled_from(CONTENT), min_size=1, max_size=12)
 tokens = st.integers(0, VOCABULARY - 1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _precise() -> Iterator[None]:
-    with precise_library():
-        yield
-
-
-@pytest.fixture(scope="module", params=CONFIGURATIONS)
-def network(request: pytest.FixtureRequest) -> PreTrainedModel:
-    return network_of(request.param)
 
 
 @pytest.fixture(scope="module")
