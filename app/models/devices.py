@@ -25,7 +25,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device, offered: Collection[str] = PRECISIONS) -> str:
-    """`auto` is the fastest that the device multiplies in; the ROUGE of all is within 0.1 (`benchmarks/RESULTS.md`).
+    """`auto` is the fastest that the device multiplies in; for our own checkpoints the ROUGE of all is within 0.1
+    (`benchmarks/RESULTS.md`), for others it is not known.
 
     Raises ConfigurationError for a name that is none, and for int8 where there is nothing to compute it with.
     """
