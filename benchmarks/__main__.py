@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,20 @@ Quick = Annotated[bool, typer.Option("--quick", help="A look: one round, few and
 OUTPUT = Path("runs") / "benchmarks"
 
 
+def among(names: Sequence[str]) -> Callable[[list[str]], list[str]]:
+    """A mistyped name must not measure nothing."""
+
+    def check(values: list[str]) -> list[str]:
+        if unknown := [value for value in values if value not in names]:
+            raise typer.BadParameter(f"{', '.join(unknown)}: not among {', '.join(names)}")
+        return values
+
+    return check
+
+
+Only = Annotated[list[str], typer.Option(help="Some of: " + ", ".join(comparison.ALL), callback=among(comparison.ALL))]
+
+
 @app.callback()
 def main() -> None:
     """Measurements of the service. Whatever ends them, the servers that they started end too."""
@@ -46,7 +61,7 @@ def main() -> None:
 
 @app.command(name="peers")
 def peers_command(
-    only: Annotated[list[str], typer.Option(help="Some of: " + ", ".join(comparison.ALL))] = [*comparison.ALL],  # noqa: B006
+    only: Only = [*comparison.ALL],  # noqa: B006
     precision: Precision = "auto",
     clients: list[int] = [1, 8, 64, 256],  # noqa: B006
     beams: list[int] = [1, 4],  # noqa: B006
@@ -67,7 +82,7 @@ def peers_command(
 
 @app.command(name="tune")
 def tune_command(
-    only: list[str] = ["litserve", "ray", "bentoml"],  # noqa: B006
+    only: Only = ["litserve", "ray", "bentoml"],  # noqa: B006
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "bfloat16",
     seconds: float = 5.0,
     output: Output = OUTPUT,
@@ -96,18 +111,20 @@ def transformers_command(
     """Hugging Face encoder-decoders with random weights: ours, `generate` and CTranslate2, served and offline."""
     from benchmarks import transformers  # with a library that only some checkpoints need
 
+    for values, names in ((only, transformers.ALL), (size, tuple(transformers.SIZES)), (precision, PRECISIONS)):
+        among(names)(values)
     plan = transformers.Plan(
         only or transformers.ALL, clients=clients, beams=beams, rounds=rounds, seconds=seconds, length=length
     )
     plan = replace(plan, sizes=size or plan.sizes, precisions=precision or plan.precisions)
     if quick:
-        plan = replace(plan, clients=[8], rounds=1, seconds=1.0, texts=32, length=8)
+        plan = replace(plan, clients=[8], rounds=1, seconds=1.0, texts=32, length=8, each=0)
     print(transformers.tune(plan, output) if tuning else transformers.measure(plan, output, resume))
 
 
 @app.command(name="open-loop")
 def open_loop_command(
-    only: list[str] = ["precis"],  # noqa: B006
+    only: Only = ["precis"],  # noqa: B006
     precision: Precision = "auto",
     beams: list[int] = [1],  # noqa: B006
     rounds: int = 3,

@@ -1,6 +1,6 @@
 -- For wrk: `wrk -s closed.lua URL -- BODIES PATH SECONDS FEWEST OUTPUT`. Sends the bodies of a file in turn and writes when
 -- each was answered, what was not answered with 200, and the latencies that wrk counted. It ends after so many seconds, or
--- after twice, four times as many, until there are so many answers: wrk begun again would meet the texts it gave up.
+-- later with so many answers (wrk begun again would meet the texts it gave up), and never within a batch.
 local ffi = require("ffi")
 ffi.cdef([[
   typedef struct { long s; long ns; } moment_t;
@@ -9,6 +9,7 @@ ffi.cdef([[
   int getpid(void);
 ]])
 local MONOTONIC, INTERRUPT = 1, 2
+local BURST = 0.25 -- seconds in which all of a batch is answered
 local moment = ffi.new("moment_t")
 
 local function now()
@@ -22,7 +23,7 @@ function setup(thread)
 end
 
 function init(arguments)
-  requests, position, started, answers, wrong, over = {}, 0, now(), {}, 0, false
+  requests, position, started, answers, wrong, ending, over = {}, 0, now(), {}, 0, nil, false
   local headers = { ["Content-Type"] = "application/json" }
   for body in io.lines(arguments[1]) do
     table.insert(requests, wrk.format("POST", arguments[2], headers, body))
@@ -36,16 +37,17 @@ function request()
 end
 
 function response(status)
-  local elapsed = now() - started
-  if elapsed >= limit and #answers + wrong >= fewest and not over then
-    over = true
-    ffi.C.kill(ffi.C.getpid(), INTERRUPT)
-  end
-  while elapsed >= limit and not over do
-    limit = 2 * limit
-  end
   if over then
     return
+  end
+  local elapsed = now() - started
+  if ending and elapsed > ending + BURST then
+    over = true
+    ffi.C.kill(ffi.C.getpid(), INTERRUPT)
+    return
+  end
+  if not ending and elapsed >= limit and #answers + wrong >= fewest then
+    ending = elapsed
   end
   if status == 200 then
     table.insert(answers, string.format("%.6f", elapsed))

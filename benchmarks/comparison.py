@@ -42,6 +42,7 @@ class Plan:
     beams: Sequence[int] = (1, 4)
     rounds: int = 3
     seconds: float = 4.0
+    each: int = 0  # answers of every client, where the slowest need more time than that
     texts: int = 400
     rows: Sequence[int] = ()  # of the offline limit; where none are named, some that fit the device
     tuning: PeerSettings = field(default_factory=PeerSettings)
@@ -105,7 +106,7 @@ def _cells(
     while cells:
         clients, beams = cells.pop(0)
         bodies = [system.body(text, beams) for text in texts]
-        measured = load.closed_loop(server.url, bodies, clients, plan.seconds)
+        measured = load.closed_loop(server.url, bodies, clients, plan.seconds, plan.each)
         kept.add({**same, "beams": beams, "clients": clients, "same": agreement[beams], **asdict(measured)})
         where = f"{system.model}, round {same['round']}, {beams} beams, {clients} clients"
         say(f"{system.name}, {where}: {measured.rate:.1f}/s, {measured.errors} errors")

@@ -25,7 +25,7 @@ import numpy as np
 SCRIPT = Path(__file__).with_name("closed.lua")
 ANSWER_SECONDS = 300
 FEWEST_ANSWERS = 16
-EXTRA_SECONDS = 90
+EXTRA_SECONDS = 300
 ROUTE = "/summarize"
 
 
@@ -44,10 +44,14 @@ class Measured:
     p99: float
 
 
-def closed_loop(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -> Measured:
-    """By wrk where it is installed; it goes on for longer where hardly anything was answered."""
+def closed_loop(url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int = 0) -> Measured:
+    """By wrk where it is installed; it goes on for longer where hardly anything was answered.
+
+    each: answers that every client has to get on average; the time until the first of them is then not counted in the
+    rate, so that slow servers, which take long to fill, are measured as fast ones are.
+    """
     run = _wrk if shutil.which("wrk") else _closed_in_python
-    return run(url, bodies, clients, seconds)
+    return run(url, bodies, clients, seconds, each)
 
 
 def generator() -> str:
@@ -55,26 +59,38 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "raw sockets in Python"
 
 
-def _wrk(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -> Measured:
+def _wrk(url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         texts, output = Path(folder) / "bodies", Path(folder) / "output.json"
         texts.write_bytes(b"\n".join(bodies) + b"\n")
         longest = math.ceil(seconds) + EXTRA_SECONDS
         options = ["-t1", f"-c{clients}", f"-d{longest}s", f"--timeout={ANSWER_SECONDS}s"]
-        arguments = [str(texts), ROUTE, str(seconds), str(FEWEST_ANSWERS), str(output)]
+        arguments = [str(texts), ROUTE, str(seconds), str(_fewest(clients, each)), str(output)]
         command = ["wrk", *options, "-s", str(SCRIPT), url, "--", *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=longest + 60)
         result: dict[str, Any] = json.loads(output.read_text())
     answers, percentiles = result["answers"], result["percentiles"]
     return Measured(
-        len(answers) / answers[-1] if answers else 0.0,
+        _rate(answers, clients if each else 0),
         len(answers),
         result["wrong"] + result["errors"],
         *(percentiles[name] for name in ("50", "95", "99")),
     )
 
 
-def _closed_in_python(url: str, bodies: Sequence[bytes], clients: int, seconds: float) -> Measured:
+def _fewest(clients: int, each: int) -> int:
+    return max(FEWEST_ANSWERS, each * clients)
+
+
+def _rate(answers: Sequence[float], skipped: int) -> float:
+    """Answers a second. answers: seconds from the beginning, in order; the first few are when it is filled."""
+    if len(answers) <= skipped:
+        return 0.0
+    since = answers[skipped - 1] if skipped else 0.0
+    return (len(answers) - skipped) / (answers[-1] - since)
+
+
+def _closed_in_python(url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int) -> Measured:
     async def load(sender: "_Sender") -> None:
         waiting = itertools.cycle(bodies)
 
@@ -85,14 +101,14 @@ def _closed_in_python(url: str, bodies: Sequence[bytes], clients: int, seconds: 
         tasks = [asyncio.create_task(client()) for _ in range(clients)]
         await asyncio.sleep(seconds)
         for _ in range(EXTRA_SECONDS):
-            if len(sender.latencies) + sender.errors >= FEWEST_ANSWERS:
+            if len(sender.latencies) + sender.errors >= _fewest(clients, each):
                 break
             await asyncio.sleep(1.0)
         for task in tasks:  # what is not answered by now is not counted
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    return _run(url, load)
+    return _run(url, load, clients if each else 0)
 
 
 def one_by_one(url: str, bodies: Sequence[bytes]) -> Measured:
@@ -134,7 +150,7 @@ def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
         moment += source.expovariate(rate)
 
 
-def _run(url: str, load: Callable[["_Sender"], Coroutine[Any, Any, None]]) -> Measured:
+def _run(url: str, load: Callable[["_Sender"], Coroutine[Any, Any, None]], skipped: int = 0) -> Measured:
     async def main() -> Measured:
         sender = _Sender(url)
         started = time.perf_counter()
@@ -142,7 +158,7 @@ def _run(url: str, load: Callable[["_Sender"], Coroutine[Any, Any, None]]) -> Me
             await load(sender)
         finally:
             sender.close()
-        return sender.measured(started)
+        return sender.measured(started, skipped)
 
     return asyncio.run(main())
 
@@ -153,7 +169,7 @@ class _Sender:
 
     url: str
     latencies: list[float] = field(default_factory=list)
-    last: float = 0.0
+    moments: list[float] = field(default_factory=list)
     errors: int = 0
     _idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
@@ -166,8 +182,8 @@ class _Sender:
         if status != 200:
             self.errors += 1
             return
-        self.last = time.perf_counter()
-        self.latencies.append(1000 * (self.last - planned))
+        self.moments.append(time.perf_counter())
+        self.latencies.append(1000 * (self.moments[-1] - planned))
 
     async def _exchange(self, sent: bytes) -> int:
         """Over a connection that is kept, unless something comes between."""
@@ -181,10 +197,11 @@ class _Sender:
         self._idle.append((reader, writer))
         return status
 
-    def measured(self, started: float) -> Measured:
+    def measured(self, started: float, skipped: int) -> Measured:
         count = len(self.latencies)
         p50, p95, p99 = np.percentile(self.latencies, (50, 95, 99)).tolist() if count else (0.0, 0.0, 0.0)
-        return Measured(count / (self.last - started) if count else 0.0, count, self.errors, p50, p95, p99)
+        rate = _rate([moment - started for moment in self.moments], skipped)
+        return Measured(rate, count, self.errors, p50, p95, p99)
 
     def close(self) -> None:
         for _, writer in self._idle:

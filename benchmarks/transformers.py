@@ -50,6 +50,7 @@ class Plan(Comparison):
     clients: Sequence[int] = (1, 8, 64)
     beams: Sequence[int] = (1,)
     texts: int = 128
+    each: int = 3
     sizes: Sequence[str] = ("bart-base", "t5-small")
     precisions: Sequence[str] = PRECISIONS
     length: int = 32
@@ -167,8 +168,10 @@ def _how(plan: Plan) -> str:
     return (
         f"Closed loop by {load.generator()}, on the same machine as the servers; medians of the rounds, in which the "
         "servers took turns. All have the same random weights and answer the same real texts of mixed length with "
-        f"summaries of {plan.length} tokens. LitServe gives its model batches of at most {tuning.batch} that waited "
-        f"{tuning.wait_ms} ms; {tuning.workers} process with {tuning.threads} kernel threads runs it "
+        f"summaries of {plan.length} tokens; a run goes on until every client has had {plan.each} on average, and the "
+        "time until the first of them is not counted. "
+        f"LitServe gives its model batches of at most {tuning.batch} that waited {tuning.wait_ms} ms; "
+        f"{tuning.workers} process with {tuning.threads} kernel threads runs it "
         "(`python -m benchmarks transformers --tune`). Offline all texts are known, and sorted by length. `same`: "
         "share of summaries equal to those of the library's `generate` in float32."
     )

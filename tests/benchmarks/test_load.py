@@ -18,8 +18,11 @@ REFUSED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 
 
 @contextmanager
-def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that gives these answers in turn, on every connection: its address, and the bodies that it was sent."""
+def answering(*answers: bytes, slow: int = 0, pause: float = 0.5) -> Iterator[tuple[str, list[bytes]]]:
+    """A server that gives these answers in turn, on every connection: its address, and the bodies that it was sent.
+
+    slow: so many answers at the beginning take `pause` seconds.
+    """
     bodies: list[bytes] = []
     started = threading.Event()
     loop = asyncio.new_event_loop()
@@ -31,7 +34,10 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 bodies.append(await reader.readexactly(length))
-                writer.write(answers[(len(bodies) - 1) % len(answers)])
+                answer = answers[(len(bodies) - 1) % len(answers)]
+                if len(bodies) <= slow:
+                    await asyncio.sleep(pause)
+                writer.write(answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
             with suppress(ConnectionError):
@@ -87,9 +93,25 @@ def test_an_open_loop_sends_as_many_texts_as_were_planned() -> None:
 
 def test_clients_in_python_wait_for_their_answers_and_stop_in_time() -> None:
     with answering(ANSWER) as (url, bodies):
-        measured = load._closed_in_python(url, [b"1", b"2"], clients=3, seconds=0.2)
+        measured = load._closed_in_python(url, [b"1", b"2"], clients=3, seconds=0.2, each=0)
     assert measured.errors == 0
     assert 0 <= len(bodies) - measured.answers <= 3
+
+
+@pytest.mark.parametrize("clients", [1, 3])
+def test_a_slow_server_is_loaded_until_every_client_has_had_its_answers(clients: int) -> None:
+    with answering(ANSWER, slow=1000, pause=0.05) as (url, _):
+        measured = load.closed_loop(url, [b"1"], clients, seconds=0.1, each=3)
+    assert measured.answers >= 3 * clients
+    assert measured.errors == 0
+
+
+def test_the_time_until_every_client_has_had_an_answer_is_not_counted() -> None:
+    with answering(ANSWER, slow=2) as (url, _):
+        all_of_it = load.closed_loop(url, [b"1"], clients=2, seconds=0.8)
+    with answering(ANSWER, slow=2) as (url, _):
+        filled = load.closed_loop(url, [b"1"], clients=2, seconds=0.8, each=2)
+    assert filled.rate > 1.5 * all_of_it.rate  # it was idle for more than half of the time
 
 
 def test_arrivals_are_those_of_a_poisson_process() -> None:
@@ -102,7 +124,7 @@ def test_arrivals_are_those_of_a_poisson_process() -> None:
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_wrk_sends_the_texts_in_turn_and_counts_what_is_not_200() -> None:
     with answering(ANSWER, REFUSED) as (url, bodies):
-        measured = load._wrk(url, [b'{"a": 1}', b'{"b": 2}'], clients=1, seconds=1)
+        measured = load._wrk(url, [b'{"a": 1}', b'{"b": 2}'], clients=1, seconds=1, each=0)
     assert {bodies[0], bodies[1]} == {b'{"a": 1}', b'{"b": 2}'}
     assert bodies[0] == bodies[2]
     assert measured.answers > 0
