@@ -13,10 +13,13 @@ RUN apt-get -q update \
  && apt-get -q -y install --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/*
 RUN python -m venv --without-pip /opt/venv
-# Only the dependencies, and what traces and shared limits need, so that a change of the code does not install torch again.
+# What traces, shared limits and checkpoints of Hugging Face need; whoever wants a smaller image leaves some out.
+ARG PRECIS_EXTRAS="otel redis transformers"
+# Only the dependencies, so that a change of the code does not install torch again.
 COPY pyproject.toml constraints.txt ./
-RUN python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-      print(*project["dependencies"], *project["optional-dependencies"]["otel"], *project["optional-dependencies"]["redis"], sep="\n")' > requirements.txt \
+RUN python -c 'import os, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+      extras = [project["optional-dependencies"][name] for name in os.environ["PRECIS_EXTRAS"].split()]; \
+      print(*project["dependencies"], *sum(extras, []), sep="\n")' > requirements.txt \
  && pip --python /opt/venv/bin/python install --quiet -c constraints.txt -r requirements.txt
 # The container cannot write bytecode: it is made here, and never looked for again in the sources.
 COPY README.md LICENSE NOTICE ./

@@ -21,7 +21,7 @@ Bill = dict[str, Any]
 Component = dict[str, Any]
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 SERVICE = "precis"
-EXTRAS = ("otel", "redis")  # what the image has beside the dependencies
+EXTRAS = ("otel", "redis", "transformers")  # what the image has beside the dependencies
 SWAGGER_UI = "swagger-ui"
 WHERE = "from importlib.util import find_spec; print(find_spec('fastapi_offline').origin)"
 

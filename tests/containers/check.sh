@@ -22,7 +22,7 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
   --exec '! docker exec "$(docker ps -q)" touch /srv/precis/written /model_store/written 2>/dev/null' \
   --exec '! grep -q avx512_vnni /proc/cpuinfo ||
     docker exec "$(docker ps -q)" python -c "from app.models.kernels import library; assert library()"' \
-  --exec 'docker exec "$(docker ps -q)" python -c "import app.api.spans"' \
+  --exec 'docker exec "$(docker ps -q)" python -c "import app.api.spans, transformers, sentencepiece"' \
   --exec 'docker exec -i "$(docker ps -q)" python - < tests/containers/listed.py' \
   --exec '! docker exec "$(docker ps -q)" python -c "import pip" 2>/dev/null' \
   --exec 'docker exec "$(docker ps -q)" sh -c "test \$(ulimit -c) = 0 && grep \" /tmp .*noexec.*size=65536k\" /proc/mounts"' \
