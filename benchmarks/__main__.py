@@ -109,9 +109,9 @@ def transformers_command(
     quick: Quick = False,
 ) -> None:
     """Hugging Face encoder-decoders with random weights: ours, `generate` and CTranslate2, served and offline."""
-    from benchmarks import transformers  # with a library that only some checkpoints need
+    from benchmarks import folders, transformers  # with a library that only some checkpoints need
 
-    for values, names in ((only, transformers.ALL), (size, tuple(transformers.SIZES)), (precision, PRECISIONS)):
+    for values, names in ((only, transformers.ALL), (size, [*folders.SIZES]), (precision, PRECISIONS)):
         among(names)(values)
     plan = transformers.Plan(
         only or transformers.ALL, clients=clients, beams=beams, rounds=rounds, seconds=seconds, length=length

@@ -56,10 +56,20 @@ class Plan(Comparison):
     length: int = 32
     store: Path = Path("runs") / "transformers"
 
+    def store_of(self, size: str) -> Path:
+        """One for each: a service loads all of its store, and would do so while it is measured."""
+        return self.store / size
+
     @property
     def systems(self) -> list[System]:
         return [
-            System(kind, precision, str(self.store), size, replace(self.tuning, runtime=runtime, length=self.length))
+            System(
+                kind,
+                precision,
+                str(self.store_of(size)),
+                size,
+                replace(self.tuning, runtime=runtime, length=self.length),
+            )
             for size in self.sizes
             for name, (kind, runtime, precisions) in CONTENDERS.items()
             if name in self.only
@@ -94,7 +104,7 @@ def tune(plan: Plan, folder: Path) -> str:
 def prepare(plan: Plan) -> None:
     """Write and convert what is not there yet."""
     for size in plan.sizes:
-        folder = folder_of(plan.store, size)
+        folder = folder_of(plan.store_of(size), size)
         if "ctranslate2" in plan.only:
             from benchmarks.peers.ctranslate import convert  # of an extra of its own
 

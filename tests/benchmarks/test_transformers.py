@@ -80,7 +80,7 @@ def test_every_system_is_asked_for_summaries_of_one_length(tmp_path: Path) -> No
         assert asked.get("parameters", {}).get("min_length") == (7 if system.ours else None)
         assert settings.get("PEER_LENGTH") == (None if system.ours else "7")
         assert system.reference == replace(
-            PeerSettings(), runtime="generate", length=7, folder=f"{tmp_path}/t5-tiny", precision="float32"
+            PeerSettings(), runtime="generate", length=7, folder=f"{tmp_path}/t5-tiny/t5-tiny", precision="float32"
         )
 
 
