@@ -6,6 +6,7 @@ unknown: the worker then drops the whole batch and finds out.
 Where the device encodes beside the decoder, live rows step on meanwhile, and newcomers join when they are encoded.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from app.models.base import USUAL_ATTENTION, AttentionOptions, Candidates, Memor
 from app.numerals import Numerals, SourceNumbers
 from app.search import Ask, BeamSearch, ForcedDecoding, Found, GreedySearch, Search, Written, select
 
+ENCODE_SECONDS = 0.1
 OUT_OF_MEMORY = torch.OutOfMemoryError, MemoryError
 Newcomer = tuple[Task, Sequence[int]]  # with its rows
 Sources = tuple[tuple[int, float], ...]  # source token, weight; largest first
@@ -88,7 +90,7 @@ class RunningBatch:
         self._model = model
         self._state = model.open(capacity)
         self._whole = model.info.attention.whole
-        self._apart = model.info.decoding == "unbatched"
+        self._one_by_one = model.encodes_one_by_one
         self._numerals = numerals
         self._clock = clock
         self._coming: deque[Newcomer] = deque()  # who were told to join, and are not encoded yet
@@ -103,13 +105,14 @@ class RunningBatch:
     def advance(self, order: Order) -> None:
         """Let go of whoever leaves, encode those who join, and advance every live row by one token.
 
-        Where nothing is shared, one source is encoded before each step: others wait for it no longer than they must.
+        Sources that are encoded one by one anyway are so for `ENCODE_SECONDS` at most before others have their step.
         """
         for number in order.dropped:
             self.drop(number)
         self._coming.extend(order.newcomers)
-        count = min(1, len(self._coming)) if self._apart else len(self._coming)
-        self.join([self._coming.popleft() for _ in range(count)])
+        end = self._clock() + (ENCODE_SECONDS if self._one_by_one else math.inf)
+        while self._coming and self._clock() < end:
+            self.join([self._coming.popleft() for _ in range(1 if self._one_by_one else len(self._coming))])
         self.step()
 
     def take_report(self) -> Report:

@@ -28,15 +28,16 @@ from app.engine.batch import Order, Report, RunningBatch
 from app.engine.channel import Channel
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, LaneUnavailableError, OpenLane, threads_of
 from app.engine.settling import settle
-from app.models.base import Seq2SeqModel
+from app.models.base import ModelInfo, Seq2SeqModel
 from app.numerals import Numerals
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.02
 START_SECONDS = 120.0
-SILENT_SECONDS = 5.0  # hardly any encoder pass or step takes this long
-STALLED_SECONDS = 30.0  # none takes this long: the process hangs
+SILENT_SECONDS = 5.0  # hardly any encoder pass or step takes this long, unless a model is so large that it must
+STALLED_SECONDS = 30.0  # none takes this long, or twice as long as it must: the process hangs
+SLOW_CORE = 1e10  # operations a second
 STOP_SECONDS = 2.0
 UNKNOWN_STATUS = 255  # of a process that outlived the one it was forked from
 
@@ -71,7 +72,7 @@ class ProcessLanes:
 
     def __init__(self, load: LoadModel, model: Seq2SeqModel, rows: int) -> None:
         """model: what `load` loads, and where it comes from."""
-        self._start = partial(ProcessLane, load, model.info.digest, rows)
+        self._start = partial(ProcessLane, load, model.info, rows)
         self._in_thread: OpenLane = threads_of(model, time.monotonic)
         self._prepared: deque[Lane] = deque()
         self._possible = True
@@ -120,9 +121,9 @@ class ProcessLane(Lane):
 
     posts = True
 
-    def __init__(self, load: LoadModel, digest: str, capacity: int) -> None:
-        """Starts the process, and does not wait for it. digest: of the checkpoint that it must find."""
-        self._digest = digest
+    def __init__(self, load: LoadModel, info: ModelInfo, capacity: int) -> None:
+        """Starts the process, and does not wait for it. info: of the model that it must find."""
+        self._digest, self._slowest = info.digest, slowest_pass(info)
         self._failures = 0
         self._lost: Exception | None = None  # why an order was not sent
         self._nudged = self._checked = False  # since the last report
@@ -213,12 +214,13 @@ class ProcessLane(Lane):
             os.kill(self.pid, signal.SIGKILL)
 
     def _receive(self) -> Report | None:
-        seconds = min(SILENT_SECONDS, STALLED_SECONDS)
+        stalled = max(STALLED_SECONDS, 2 * self._slowest)
+        seconds = min(max(SILENT_SECONDS, self._slowest), stalled)
         try:
             message = self._channel.receive(seconds)
         except TimeoutError as error:
             self._silence += seconds
-            if self._silence < STALLED_SECONDS:
+            if self._silence < stalled:
                 return None
             os.kill(self.pid, signal.SIGKILL)  # it has not hung up: so the number is still its own
             raise LaneDiedError(f"its process hangs, silent for {self._silence:g} s") from error
@@ -232,6 +234,11 @@ class ProcessLane(Lane):
             raise LaneFailedError(message.kind, message.frames)
         assert isinstance(message, Report)
         return message
+
+
+def slowest_pass(info: ModelInfo) -> float:
+    """Seconds that the longest source may take on a slow core: every parameter is multiplied with every token."""
+    return 2 * info.parameters * info.limits.max_source_tokens / SLOW_CORE
 
 
 def _main(load: LoadModel, capacity: int, orders: socket.socket, nudges: socket.socket) -> None:

@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
@@ -265,6 +265,7 @@ class Seq2SeqModel(ABC):
     """
 
     info: ModelInfo
+    encodes_one_by_one: ClassVar[bool] = False  # whatever `encode` is given at once
 
     @abstractmethod
     def tokenize(self, text: str) -> Tokens:

@@ -1,11 +1,12 @@
 """The running batch step by step, without a thread."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from app.engine.batch import Order, RunningBatch
+from app.engine.batch import ENCODE_SECONDS, Order, RunningBatch
 from app.engine.job import Plan, Task, Ticket
 from app.engine.request import SummaryRequest
 from app.models.base import DecodingOptions
@@ -51,17 +52,28 @@ def test_those_who_join_together_are_encoded_in_one_pass_sorted_by_length() -> N
     assert [[len(source) for source in encoding] for encoding in model.encodings] == [[1, 2, 3]]
 
 
-def test_where_nothing_is_shared_one_source_is_encoded_before_each_step() -> None:
-    model = FakeModel(fake_info(decoding="unbatched"))
-    batch = open_batch(model)
-    first, dropped, last = (job(model, text, beams=1) for text in ("alpha", "bravo", "charlie"))
-    batch.advance(Order([(first, [0]), (dropped, [1]), (last, [2])]))
+def test_sources_that_are_encoded_one_by_one_hold_up_the_others_for_a_moment_only() -> None:
+    clock = Clock()
+
+    class OneByOne(FakeModel):
+        encodes_one_by_one = True
+
+    def take_time(sources: Sequence[object]) -> None:
+        clock.now += 0.6 * ENCODE_SECONDS * len(sources)
+
+    model = OneByOne()
+    model.before_encode = take_time
+    batch = RunningBatch(model, Numerals(model.pieces), 8, clock)
+    tasks = [job(model, text, beams=1) for text in ("alpha", "bravo", "charlie", "delta", "alpha bravo")]
+    dropped = tasks[2]
+    batch.advance(Order([(task, [slot]) for slot, task in enumerate(tasks)]))
     batch.advance(Order(dropped=[dropped.number]))
-    assert model.encodings == [[first.source], [last.source]]
-    assert [len(rows) for rows in model.steps] == [1, 2]
+    tasks.remove(dropped)
+    assert model.encodings == [[task.source] for task in tasks]
+    assert [len(rows) for rows in model.steps] == [2, 4]
     while not batch.idle:
         batch.advance(Order())
-    assert {number for number, _ in batch.report.outcomes} == {first.number, last.number}
+    assert {number for number, _ in batch.report.outcomes} == {task.number for task in tasks}
     assert model.occupied == 0
 
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from app.engine.batch import Order, Outcome
 from app.engine.engine import Engine
 from app.engine.job import Plan, Task, Ticket
 from app.engine.lane import LaneDiedError, LaneFailedError, LaneUnavailableError, ThreadLane
-from app.engine.process import LoadModel, ProcessLane, ProcessLanes
+from app.engine.process import SLOW_CORE, LoadModel, ProcessLane, ProcessLanes
 from app.engine.request import SummaryRequest
 from app.errors import DrainingError, ModelFailedError
-from app.models.base import AttentionOptions, DecodingOptions
+from app.models.base import AttentionOptions, DecodingOptions, ModelInfo
 from tests.api.waiting import eventually
 from tests.engine import loading
 from tests.engine.running import BEAMS, GREEDY, PATIENCE, RecordingObserver, alone, assert_same
@@ -27,6 +28,8 @@ from tests.fakes import POISON, START, UNSTEPPABLE, WORDS, FakeModel, Row, told
 
 ROWS = 8
 ENDLESS = DecodingOptions(num_beams=1, max_length=1_000_000, min_length=1_000_000)
+
+INFO = FakeModel().info
 
 
 class Pids(ProcessLanes):
@@ -60,8 +63,8 @@ def running(lanes: Pids, observer: RecordingObserver | None = None, threads: int
 
 
 @contextmanager
-def opened(load: LoadModel = loading.fake) -> Iterator[ProcessLane]:
-    lane = ProcessLane(load, FakeModel().info.digest, ROWS)
+def opened(load: LoadModel = loading.fake, info: ModelInfo = INFO) -> Iterator[ProcessLane]:
+    lane = ProcessLane(load, info, ROWS)
     try:
         lane.wait_until_ready()
         yield lane
@@ -218,6 +221,17 @@ def test_a_process_that_hangs_is_killed_and_its_texts_run_again(monkeypatch: pyt
         assert_same(engine.submit([request])[0].result(PATIENCE), alone(request))
         eventually(gone(lanes.lanes[0].pid))
     assert observer.events["worker_restarted"] == 1
+
+
+def test_a_model_that_must_be_silent_for_longer_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.process.SILENT_SECONDS", 0.1)
+    monkeypatch.setattr("app.engine.process.STALLED_SECONDS", 0.2)
+    large = replace(INFO, parameters=int(0.5 * SLOW_CORE / (2 * INFO.limits.max_source_tokens)))  # half a second
+    with opened(info=large) as lane:
+        os.kill(lane.pid, signal.SIGSTOP)
+        assert lane.advance(Order([(task("alpha", GREEDY), [0])])) is None
+        os.kill(lane.pid, signal.SIGCONT)
+        assert lane.advance(Order()) is not None
 
 
 def test_what_cannot_travel_to_a_process_fails_alone() -> None:
@@ -405,7 +419,7 @@ def test_without_any_lane_work_is_refused_until_there_is_one_again(monkeypatch: 
 SERVICE = """
 from tests.engine.test_process import ENDLESS, FakeModel, Order, ProcessLane, loading, task
 if __name__ == "__main__":
-    lane = ProcessLane(loading.fake, FakeModel().info.digest, 8)
+    lane = ProcessLane(loading.fake, FakeModel().info, 8)
     lane.wait_until_ready()
     order = Order([(task("alpha", ENDLESS), [0])])
     lane.advance(order)

@@ -29,6 +29,8 @@ class Tokenizer(Protocol):
 class LibraryModel(Seq2SeqModel):
     """A network of the library. Every row can write every token."""
 
+    encodes_one_by_one = True
+
     def __init__(self, tokenizer: Tokenizer, vocabulary_size: int) -> None:
         self._tokenizer, self._shared = tokenizer, Shared(range(vocabulary_size))
 
