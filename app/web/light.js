@@ -5,7 +5,8 @@ import { tellColumn, tellRow } from "./evidence.js";
 import { Source } from "./source.js";
 import { renderWords, Words } from "./words.js";
 
-const HINT = "Point at a word, here or in the text, to see where it came from or went. Underlined words are copied.";
+const HINT = "Point at a word, here or in the text, to see where it came from or went.";
+const COPIES = " Underlined words are copied.";
 
 export class Light {
   constructor() {
@@ -59,7 +60,11 @@ export class Light {
     }
     this.summary.light([]);
     this.source.light(this.evidence.columns.map(({ coverage }, index) => ({ index, weight: coverage })));
-    $("readout").textContent = this.evidence.rows.length ? HINT : "";
+    $("readout").textContent = this.evidence.rows.length ? this.hint : "";
+  }
+
+  get hint() {
+    return this.evidence.rows.some(({ copied }) => copied !== undefined) ? HINT + COPIES : HINT;
   }
 
   /** Hold a word; the same one again lets it go. */
