@@ -31,9 +31,11 @@ from app.models.transformers.native import NativeEncoder, NativeState, NativeSte
 from app.models.transformers.state import TransformersState
 from app.models.transformers.tokenizer_file import read_tokenizer
 
+AUTO_DEVICE = "cpu"  # no GPU has run this family yet: who wants one says so
+
 
 class TransformersModel(LibraryModel):
-    """A checkpoint of one of `ARCHITECTURES`, on a CPU."""
+    """A checkpoint of one of `ARCHITECTURES`."""
 
     def __init__(self, network: PreTrainedModel, tokenizer: Tokenizer, info: ModelInfo) -> None:
         """network: of the type that is computed in; for int8 in float32. Of its decoder only the weights are kept."""
@@ -62,7 +64,7 @@ def _backend(network: PreTrainedModel, decoder: Decoder, precision: str) -> tupl
     missing = kernels.missing() or native.missing(decoder)
     if precision == "int8" and missing:
         raise ConfigurationError(f"PRECIS_PRECISION=int8: {missing}; use float32 or bfloat16")
-    if decoder.embedding.dtype == torch.float32 and not missing:
+    if network.device.type == "cpu" and network.dtype == torch.float32 and not missing:
         step = NativeStep(decoder, rounded=precision == "int8")
         return NativeEncoder(encoder, step), partial(NativeState, step)
     return Encoder(multiply_by(packed, encoder), decoder), partial(TransformersState, Step(decoder))
@@ -73,14 +75,15 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel
 
     Raises CheckpointError naming the file that is missing, damaged or does not fit the others.
     """
-    _only_on_a_cpu(device)
+    place = choose_device(AUTO_DEVICE if device == "auto" else device)
     folder = read_folder(checkpoint)
     ours = folder.config.model_type in ARCHITECTURES
-    precision = choose_precision(precision, torch.device("cpu"), PRECISIONS if ours else DTYPES)
+    precision = choose_precision(precision, place, PRECISIONS if ours else DTYPES)
     vocabulary_size = folder.config.get_text_config(decoder=True).vocab_size
     tokenizer = read_tokenizer(checkpoint, vocabulary_size, folder.prefix)
     card = checkpoint.card
     network = load_network(checkpoint, folder, DTYPES.get(precision, torch.float32))
+    network.to(place)  # type: ignore[arg-type]  # its wrapper is typed wrongly
     info = ModelInfo(
         name=checkpoint.folder.name,
         family="transformers",
@@ -92,12 +95,7 @@ def load(checkpoint: Checkpoint, *, device: str, precision: str) -> Seq2SeqModel
         card=card,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         precision=precision,
-        device="cpu",
+        device=str(place),
         special=folder.special,
     )
     return (TransformersModel if ours else FallbackModel)(network, tokenizer, info)
-
-
-def _only_on_a_cpu(device: str) -> None:
-    if device != "auto" and choose_device(device).type != "cpu":
-        raise ConfigurationError(f"PRECIS_DEVICE={device}: checkpoints of Hugging Face run on a CPU; use cpu or auto")

@@ -120,10 +120,29 @@ def test_a_checkpoint_tells_what_it_is(tmp_path: Path, precision: str) -> None:
     assert info.limits.max_source_tokens == 62  # of 64 positions, for `<s>` and `</s>` stand around a text
 
 
-def test_a_gpu_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
+@pytest.mark.parametrize("architecture", WRITE_TOKENIZER)
+def test_all_that_is_computed_lies_on_the_device_that_was_asked_for(tmp_path: Path, architecture: str) -> None:
+    """`meta` has shapes and no numbers; whatever is not on it cannot be computed with what is."""
+    model = load(Checkpoint(write_folder(tmp_path, architecture)), device="meta", precision="float32")
+    assert model.info.device == "meta"
+    attention = model.info.attention.default
+    state = model.open(4)
+    for row, memory in enumerate(model.encode([CONTENT[:5], CONTENT[:9]])):
+        state.join([row], memory, attention)
+    for tokens in ([START, START], CONTENT[:2]):
+        output = state.step([0, 1], tokens)
+    state.reorder([0], [1])
+    assert output.attention.shape == (2, 9)
+    assert {output.attention.device.type, output.log_probabilities.device.type} == {"meta"}
+
+
+def test_a_gpu_is_taken_by_whoever_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(ConfigurationError, match=r"PRECIS_DEVICE=cuda: .* use cpu or auto"):
-        load(Checkpoint(write_folder(tmp_path, "bart")), device="cuda", precision="auto")
+    checkpoint = Checkpoint(write_folder(tmp_path, "bart"))
+    assert load(checkpoint, device="auto", precision="float32").info.device == "cpu"
+    with pytest.raises(ConfigurationError, match="PRECIS_PRECISION=int8: only on a CPU"):
+        load(checkpoint, device="cuda", precision="int8")
 
 
 def test_what_has_no_step_of_our_own_is_stepped_by_the_library(tmp_path: Path) -> None:
