@@ -2,11 +2,12 @@
 
 import errno
 import os
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from app.errors import CheckpointError
 from app.models.checkpoint import PLAIN_NAME, publish
 from app.schemas import Model
 
+DRAFT = ".import-"
 HUB = "models--"  # of the folders in the cache of Hugging Face
 
 
@@ -87,7 +89,9 @@ def _draft(store: Path) -> Iterator[Path]:
     store.mkdir(parents=True, exist_ok=True)
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with tempfile.TemporaryDirectory(prefix=".import-", dir=store) as draft:
+        for left in store.glob(f"{DRAFT}*"):
+            _remove_abandoned(left)
+        with tempfile.TemporaryDirectory(prefix=DRAFT, dir=store) as draft, _locked(Path(draft)):
             yield Path(draft)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -95,6 +99,25 @@ def _draft(store: Path) -> Iterator[Path]:
         raise CheckpointError(f"{store}: no space is left; make room, nothing was imported") from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """As long as this process lives. Raises BlockingIOError where another one has it."""
+    import fcntl  # not of every system on which the rest of the command line works
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(draft: Path) -> None:
+    """What an import left that was killed; one that is under way holds its draft."""
+    with suppress(BlockingIOError, FileNotFoundError), _locked(draft):
+        shutil.rmtree(draft)
 
 
 def _tried(source: Path, called: Path, draft: Path, settings: Settings) -> tuple[list[tuple[str, str]], Model]:

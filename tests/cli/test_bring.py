@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,29 @@ def test_an_import_that_is_ended_leaves_nothing_behind(source: Path, new: Path, 
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + 15
     assert os.listdir(new) == []
+
+
+def test_what_a_killed_import_left_is_removed_by_the_next_one_and_nothing_else(
+    precis: Precis, source: Path, new: Path, environment: dict[str, str]
+) -> None:
+    processes = []
+    for name in ("killed", "under-way"):
+        already = set(new.glob(".import-*"))
+        processes.append(
+            start("models", "import", source, "--name", name, "--model-store", new, environment=environment)
+        )
+        eventually(lambda already=already: any(draft.glob("*/*") for draft in {*new.glob(".import-*")} - already))
+        processes[-1].send_signal(signal.SIGSTOP)
+    killed, under_way = processes
+    killed.kill()
+    killed.communicate(timeout=PATIENCE)
+    assert len(list(new.glob(".import-*"))) == 2
+    assert precis("models", "import", source, "--model-store", new).exit_code == 0
+    assert len(list(new.glob(".import-*"))) == 1
+    under_way.send_signal(signal.SIGCONT)
+    under_way.communicate(timeout=PATIENCE)
+    assert under_way.returncode == 0
+    assert sorted(os.listdir(new)) == ["small-bart", "under-way"]
 
 
 def test_a_service_without_the_extra_serves_the_others_and_tells_what_to_install(
