@@ -29,6 +29,7 @@ from app.cli.options import (
 from app.cli.output import say
 from app.cli.progress import pace
 from app.config import Settings, let_waiting_threads_sleep, load_settings
+from app.errors import ConfigurationError
 from app.schemas import Options
 
 if TYPE_CHECKING:
@@ -137,8 +138,12 @@ def _workers(
         from app.corpus.local import Local
 
         return Local(settings, options, pointer)
-    from app.corpus.cluster import Cluster
-
+    try:
+        from app.corpus.cluster import Cluster
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("app"):
+            raise
+        raise ConfigurationError("--ray: Ray is not installed; say pip install 'precis[ray]'") from error
     return Cluster(address, replicas, settings, options, pointer)
 
 

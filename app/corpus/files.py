@@ -45,7 +45,7 @@ def opened(path: Path, compression: Compression) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
         try:
             if compression == ".gz":
-                yield io.BufferedReader(gzip.GzipFile(fileobj=file), READ_AT_ONCE)  # type: ignore[type-var]
+                yield io.BufferedReader(gzip.GzipFile(fileobj=file), READ_AT_ONCE)
             elif compression == ".zst":
                 yield io.BufferedReader(_Stream(_decompressed(file)), READ_AT_ONCE)
             else:

@@ -62,7 +62,7 @@ class Summarizer:
             yield from self._settle(waiting, tell)
 
     def _rows(self, shard: Shard) -> list[_Row]:
-        """The longest first: those of like length are encoded together, and no lane is left with a long one at the end."""
+        """The longest first: those of like length are encoded together, and no lane ends with a long one."""
         texts = shard.texts()
         opened = _Open(shard, {}, len(texts))
         order = sorted(range(len(texts)), key=lambda place: -_length(texts[place]))
