@@ -69,18 +69,27 @@ class Cluster:
         Raises CorpusError where they finish nothing.
         """
         here = replace(corpus, path=corpus.path.absolute())
+        before: frozenset[int] | None = None
         while next(corpus.pending(finished), None):
+            if finished == before:
+                raise CorpusError("the nodes of the cluster finish nothing; the logs of Ray tell why")
+            if before is not None:
+                self._begin_anew()
             before = finished
             for done in self._round(here, finished):
                 finished |= {done.number}
                 for _ in range(done.summaries + done.set_aside):
                     tell()
                 yield done
-            if finished == before:
-                raise CorpusError("the nodes of the cluster finish nothing; the logs of Ray tell why")
-            ray.shutdown()
-            _connect(self._address)
-            self._prepare()
+
+    def _begin_anew(self) -> None:
+        """Nothing goes on of what was begun."""
+        info = self.info
+        ray.shutdown()
+        _connect(self._address)
+        self._prepare()
+        if model_facts(self.info) != model_facts(info):
+            raise CorpusError("the nodes have another model than before; put the old one back")
 
     def _prepare(self) -> None:
         """See who there is. Raises CorpusError, or InvalidRequestError where the model has no such options."""
@@ -120,7 +129,7 @@ class Cluster:
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         here = {ON_NODE: ray.get_runtime_context().get_node_id()}
-        begun = ray.data.from_items([None])
+        begun = ray.data.from_items([0])
         shards = begun.map_batches(partial(_read, corpus, finished), batch_size=1, num_cpus=0, label_selector=here)
         pool = ray.data.ActorPoolStrategy(
             size=self.replicas,
@@ -138,7 +147,7 @@ class Replica:
 
     def __init__(self, settings: Settings, options: Options, pointer: str, expected: dict[str, str]) -> None:
         let_waiting_threads_sleep()
-        engine = open_engine(settings, lanes=1)
+        engine = open_engine(settings, options, lanes=1)
         if model_facts(engine.info) != expected:
             raise CorpusError(f"{settings.model_store}: holds another model than when the run was begun")
         engine.start()

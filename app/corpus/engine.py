@@ -3,15 +3,17 @@
 from functools import partial
 from time import monotonic
 
+from app.api.requests import decoding_options
 from app.config import Settings
 from app.engine.engine import Engine, threads_for
 from app.engine.observer import EngineObserver
 from app.engine.process import ProcessLanes
 from app.engine.settling import settle
 from app.models import registry
+from app.schemas import Options
 
-LANE_ROWS = 128  # with so many, those that leave and those that join are a small part of them
-MOST_WAITING = 1024  # texts; with them no lane waits for the next shard to be read, nor for the last one to be written
+LANE_TEXTS = 128  # live ones; beside so many, those that leave before others join are few
+MOST_WAITING = 2048  # texts, live ones included; no lane waits for a shard to be read, or for one to be written
 TOGETHER = 32  # texts that are submitted at once
 
 
@@ -35,19 +37,21 @@ class Occupancy(EngineObserver):
         self._share, self._since = live / capacity, now
 
 
-def open_engine(settings: Settings, observer: EngineObserver | None = None, lanes: int | None = None) -> Engine:
-    """The engine of the default model, not started yet. lanes: as many as there are cores; a single one needs no
-    process of its own.
+def open_engine(
+    settings: Settings, options: Options, observer: EngineObserver | None = None, lanes: int | None = None
+) -> Engine:
+    """The engine of the default model, not started yet. lanes: one for each core where nothing is said.
 
-    Raises CheckpointError.
+    Raises CheckpointError, or InvalidRequestError where the model does not take these options.
     """
     load = partial(registry.load, settings.model_store, settings.model, device=settings.device)
     load = partial(load, precision=settings.precision)
     model = load()
+    beams = decoding_options(options.parameters, model.info).num_beams
     threads = lanes or threads_for(model.info, settings.max_rows or MOST_WAITING)
-    rows = settings.max_rows or LANE_ROWS * threads
+    rows = settings.max_rows or LANE_TEXTS * beams * threads
     processes = None
-    if threads > 1:
+    if threads > 1:  # a single one shares its core with us, and needs no process of its own
         processes = ProcessLanes(load, model, rows // threads)
         processes.prepare(threads)
     settle()

@@ -16,7 +16,7 @@ class Local:
 
     def __init__(self, settings: Settings, options: Options, pointer: str) -> None:
         self._occupancy = Occupancy()
-        self._engine = open_engine(settings, self._occupancy)
+        self._engine = open_engine(settings, options, self._occupancy)
         self._summarizer = Summarizer(self._engine, settings, options, pointer)
 
     def __enter__(self) -> Self:

@@ -14,9 +14,8 @@ import fcntl
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from app.errors import CorpusError
 
 RUN = "run.json"
 _PIECE = re.compile(r"(\d{8,})-(\d+)-(\d+)\.rows")
+_OURS = re.compile(rf"{re.escape(RUN)}|{_PIECE.pattern}|\d{{8,}}\.rejected|\..+\.draft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,10 @@ class WorkFolder:
         return run
 
     def begin(self, run: Mapping[str, Any]) -> None:
-        """Whatever lies in it is of no use."""
-        for each in self.path.iterdir():
-            each.unlink()
+        """Whatever lies in it is of no use. Raises CorpusError where something is not ours."""
+        self._empty()
+        if others := os.listdir(self.path):
+            raise CorpusError(f"{self.path}: is in the way, with {others[0]!r} in it; move it away")
         self.rejected.unlink(missing_ok=True)
         write_whole(self.path / RUN, lambda file: file.write(json.dumps(run, indent=1).encode()))
 
@@ -87,8 +88,18 @@ class WorkFolder:
         if rejected:
             write_whole(self.rejected, lambda file: [file.write(each.read_bytes()) for each in rejected])
         write_whole(self.output, lambda file: corpus.join(pieces, file))
-        (self.path / RUN).unlink()
-        shutil.rmtree(self.path)
+        self.remove()
+
+    def remove(self) -> None:
+        """Before all else, what makes a run of it."""
+        (self.path / RUN).unlink(missing_ok=True)
+        self._empty()
+        with suppress(OSError):  # somebody else's files lie there
+            self.path.rmdir()
+
+    def _empty(self) -> None:
+        for name in filter(_OURS.fullmatch, os.listdir(self.path)):
+            (self.path / name).unlink()
 
     def _piece(self, number: int, count: Count) -> Path:
         return self.path / f"{number:08}-{count.summaries}-{count.set_aside}.rows"
@@ -106,14 +117,13 @@ def work_on(output: Path) -> Iterator[WorkFolder]:
     """Raises CorpusError where the output is there, or another process works on it."""
     folder = WorkFolder(output)
     with _locked(folder.path):
-        if output.exists() and folder.begun() is None:
-            shutil.rmtree(folder.path)
-            raise CorpusError(f"{output}: there already; remove it, or name another output")
         try:
+            if output.exists() and folder.begun() is None:
+                raise CorpusError(f"{output}: there already; remove it, or name another output")
             yield folder
         finally:
             if folder.path.exists() and folder.begun() is None:
-                shutil.rmtree(folder.path)
+                folder.remove()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def killed_at(moment: int, patch: pytest.MonkeyPatch) -> None:
 
         return act_or_die
 
-    for place, name in ((Path, "replace"), (Path, "unlink"), (Path, "mkdir"), (shutil, "rmtree"), (os, "fsync")):
+    for place, name in [*((Path, name) for name in ("replace", "unlink", "mkdir", "rmdir")), (os, "fsync")]:
         patch.setattr(place, name, dying(getattr(place, name)))
 
 
@@ -195,6 +194,16 @@ def test_an_output_that_is_there_is_left_alone(engine: Engine, tmp_path: Path) -
     with pytest.raises(CorpusError, match="out: there already; remove it, or name another output"):
         summarize(engine, path)
     assert results(tmp_path) == {"out": b"precious"}
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(engine: Engine, tmp_path: Path) -> None:
+    path = write(tmp_path / "in", GOOD)
+    theirs = tmp_path / "out.partial" / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.write_bytes(b"precious")
+    with pytest.raises(CorpusError, match=r"out\.partial: is in the way, with 'thesis.txt' in it"):
+        summarize(engine, path)
+    assert theirs.read_bytes() == b"precious"
 
 
 def test_a_second_process_is_refused(engine: Engine, tmp_path: Path) -> None:
