@@ -4,6 +4,7 @@ PrecisError
  ├─ ConfigurationError          a setting is wrong: start-up ends with one line
  ├─ CheckpointError             a checkpoint is missing, damaged or of an unknown kind
  ├─ InputError                  a file or line given to the command line is no text
+ ├─ CorpusError                 a corpus cannot be summarized: its input, its output or its cluster
  ├─ RetiredError                an engine whose checkpoint was replaced: its successor takes the work
  └─ RequestError                answered as application/problem+json with `status`
      ├─ MalformedBodyError      400
@@ -41,6 +42,10 @@ class CheckpointError(PrecisError):
 
 class InputError(PrecisError):
     """A file or a line of it cannot be read as text; the message says why."""
+
+
+class CorpusError(PrecisError):
+    """A corpus cannot be summarized, or not from here; the message says why and what to do."""
 
 
 class RetiredError(PrecisError):

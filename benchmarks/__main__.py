@@ -16,6 +16,7 @@ from benchmarks import (
     company,
     comparison,
     connections,
+    corpus,
     faults,
     leavers,
     open_loop,
@@ -166,6 +167,22 @@ def connections_command(
 ) -> None:
     """A thousand clients for ten minutes: errors, memory, lag of the event loop."""
     print(connections.measure(precision, clients, minutes, output))
+
+
+@app.command(name="corpus")
+def corpus_command(
+    data: Annotated[str, typer.Option(help="PATH or PATH:ROWS, JSON lines with `text` and `summary`.")] = str(SAMPLE),
+    rows: Annotated[int, typer.Option(help="That are taken of it, at most.")] = 50_000,
+    beams: list[int] = [4],  # noqa: B006
+    precision: Precision = "auto",
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """A whole corpus beside the offline limit, then killed half-way: exits with 1 when one byte is different."""
+    plan = corpus.Plan(data, 3_000, beams, limit_texts=500) if quick else corpus.Plan(data, rows, beams)
+    report, same = corpus.measure(precision, plan, output)
+    print(report)
+    raise SystemExit(0 if same else 1)
 
 
 @app.command(name="faults")

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__
-from app.cli import attention, keys, models, serve, summarize
+from app.cli import attention, corpus, keys, models, serve, summarize
 from app.cli.output import complain, say
 from app.errors import ConfigurationError, PrecisError
 
@@ -56,6 +56,7 @@ app = typer.Typer(
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("summarize", epilog=summarize.EXAMPLES)(summarize.summarize)
 app.command("attention", epilog=attention.EXAMPLES)(attention.attention)
+app.command("corpus", epilog=corpus.EXAMPLES)(corpus.corpus)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 

@@ -24,7 +24,7 @@ finally:
 """
 
 
-COMMANDS = ["serve", "summarize", "attention", "models", "keys"]
+COMMANDS = ["serve", "summarize", "attention", "corpus", "models", "keys"]
 BLANK = "precis: -:2: the text must not be empty or blank\n"
 
 

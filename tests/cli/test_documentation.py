@@ -92,7 +92,7 @@ def test_the_page_shows_the_same_in_chinese() -> None:
 
 def test_the_page_tells_every_command(precis: Precis) -> None:
     listed = re.findall(r"^│ ([a-z]+) ", precis("--help").stdout, flags=re.M)
-    assert len(listed) == 5
+    assert len(listed) == 6
     assert [name for name in listed if f"precis {name}" not in PAGE.read_text(encoding="utf-8")] == []
 
 
