@@ -1,6 +1,7 @@
 """The nginx of deploy/nginx on loopback, before replicas that do as they are told."""
 
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -46,10 +47,11 @@ class Replica:
     """Listens on a port of its own; what it was asked is in `asked`. Connections are kept, unless `conduct` closes."""
 
     conduct: Conduct
+    address: tuple[str, int] = ("127.0.0.1", 0)
     asked: list[Asked] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(self.address)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -91,6 +93,39 @@ def _read(connection: socket.socket) -> Asked | None:
         return None
 
 
+class Names:
+    """A name server that has these addresses for every name; without any, none is known."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses: Sequence[str] = addresses
+        self._socket = socket.socket(type=socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                question, asker = self._socket.recvfrom(512)
+                if not question:
+                    return
+                self._socket.sendto(self._answer(question), asker)
+            except OSError:
+                return
+
+    def _answer(self, question: bytes) -> bytes:
+        """The header with its counts, the question, and a record of type A for each address; a name is at byte 12."""
+        found = self.addresses
+        head = question[:2] + struct.pack(">HHHHH", 0x8180 if found else 0x8183, 1, len(found), 0, 0)
+        record = struct.pack(">HHHIH", 0xC00C, 1, 1, 600, 4)
+        return head + question[12:] + b"".join(record + socket.inet_aton(address) for address in found)
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     port: int
@@ -101,13 +136,23 @@ class Proxy:
         return self.client.post(path, content=body, headers={key.replace("_", "-"): headers[key] for key in headers})
 
 
+def listed(replicas: Sequence[Replica]) -> dict[str, str]:
+    """These replicas, for good."""
+    return {SERVERS: "".join(f"server 127.0.0.1:{replica.port} max_fails=0;" for replica in replicas)}
+
+
+def named(names: Names, port: int) -> dict[str, str]:
+    """Those on this port of which a name server knows."""
+    return {"api:8000": f"api:{port}", "127.0.0.11": f"127.0.0.1:{names.port}"}
+
+
 @contextmanager
-def proxy(folder: Path, replicas: Sequence[Replica]) -> Iterator[Proxy]:
-    """What the configuration says, but for names, ports and places."""
-    port, log = _free_port(), folder / "access.log"
+def proxy(folder: Path, replicas: Mapping[str, str]) -> Iterator[Proxy]:
+    """What the configuration says, but for ports, places and where the replicas are."""
+    port, log = free_port(), folder / "access.log"
     changed = {
         "/tmp/": f"{folder}/",  # first: the others bring paths of their own
-        SERVERS: "".join(f"server 127.0.0.1:{replica.port} max_fails=0;" for replica in replicas),
+        **replicas,
         "listen 8080;": f"listen 127.0.0.1:{port};",
         "access_log /dev/stdout": f"access_log {log}",
         "error_log /dev/stderr": f"error_log {folder / 'error.log'}",
@@ -131,7 +176,7 @@ def proxy(folder: Path, replicas: Sequence[Replica]) -> Iterator[Proxy]:
             process.terminate()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

@@ -4,9 +4,10 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -20,10 +21,14 @@ from tests.deploy.proxied import (
     PATIENCE_SECONDS,
     Asked,
     Conduct,
+    Names,
     Proxy,
     Replica,
     answering,
     dying,
+    free_port,
+    listed,
+    named,
     proxy,
 )
 
@@ -39,7 +44,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             replicas = [Replica(conduct) for conduct in conducts]
             for replica in replicas:
                 stack.callback(replica.close)
-            return stack.enter_context(proxy(tmp_path, replicas)), replicas
+            return stack.enter_context(proxy(tmp_path, listed(replicas))), replicas
 
         yield start
 
@@ -129,6 +134,58 @@ def test_the_replica_with_the_fewest_open_requests_is_asked(serve: Serve) -> Non
         release.set()
         assert waiting.result().status_code == 200
     assert sorted(len(replica.asked) for replica in replicas) == [1, 4]
+
+
+# --- replicas that come and go ---
+
+
+@contextmanager
+def looked_up(folder: Path, *conducts: Conduct) -> Iterator[tuple[Proxy, Names, list[Replica]]]:
+    """Replicas on addresses of their own, of which the first one is known."""
+    port = free_port()
+    with ExitStack() as stack:
+        replicas = [Replica(conduct, (f"127.0.1.{place}", port)) for place, conduct in enumerate(conducts, 1)]
+        names = Names("127.0.1.1")
+        for each in (*replicas, names):
+            stack.callback(each.close)
+        nginx = stack.enter_context(proxy(folder, named(names, port)))
+        until(lambda: post(nginx).status_code == 200)
+        yield nginx, names, replicas
+
+
+def until(happens: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not happens():
+        assert time.monotonic() < end
+
+
+def test_a_replica_that_comes_is_asked_and_one_that_goes_is_not(tmp_path: Path) -> None:
+    with looked_up(tmp_path, answering(200), answering(200)) as (nginx, names, (first, second)):
+        assert second.asked == []
+        names.addresses = ["127.0.1.1", "127.0.1.2"]
+        until(lambda: post(nginx).status_code == 200 and bool(second.asked))
+        names.addresses = ["127.0.1.2"]
+        first.conduct = answering(404)
+        first.asked.clear()
+        until(lambda: [post(nginx).status_code for _ in range(8)] == [200] * 8)
+        first.asked.clear()
+        assert [post(nginx).status_code for _ in range(8)] == [200] * 8
+        assert first.asked == []
+
+
+def test_a_text_whose_replica_died_is_answered_although_the_list_changed_meanwhile(tmp_path: Path) -> None:
+    with looked_up(tmp_path, answering(200), answering(204)) as (nginx, names, (first, _)):
+
+        def die_when_the_list_has_changed(asked: Asked, connection: socket.socket) -> None:
+            if "x-first" in asked.headers:
+                names.addresses = ["127.0.1.2"]
+                until(lambda: post(nginx).status_code == 204)
+                connection.close()
+            else:
+                answering(200)(asked, connection)
+
+        first.conduct = die_when_the_list_has_changed
+        assert post(nginx, x_first="yes").status_code == 204
 
 
 # --- what it passes on ---
