@@ -64,11 +64,7 @@ check: $(DEV) ## lint, types, import contracts, Dockerfile, compose files and Ku
 	@# A tag of compose's own, which the schema does not know.
 	sed 's/ !reset / /' docker-compose.replicas.yml | \
 	  $(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec --force-filetype yaml -
-	@mkdir -p build
-	for variant in base gpu; do \
-	  $(VENV)/bin/kubectl kustomize deploy/kubernetes/$$variant > build/$$variant.yaml && \
-	  $(VENV)/bin/kubernetes-validate --strict --quiet build/$$variant.yaml || exit 1; \
-	done
+	$(PY) -m tests.deploy.manifests
 
 format: $(DEV) ## rewrite the code as `make check` wants it
 	$(VENV)/bin/ruff check --fix

@@ -146,8 +146,8 @@ def looked_up(folder: Path, *conducts: Conduct) -> Iterator[tuple[Proxy, Names, 
     with ExitStack() as stack:
         replicas = [Replica(conduct, (f"127.0.1.{place}", port)) for place, conduct in enumerate(conducts, 1)]
         names = Names("127.0.1.1")
-        for each in (*replicas, names):
-            stack.callback(each.close)
+        for close in (names.close, *(replica.close for replica in replicas)):
+            stack.callback(close)
         nginx = stack.enter_context(proxy(folder, named(names, port)))
         until(lambda: post(nginx).status_code == 200)
         yield nginx, names, replicas
