@@ -34,7 +34,8 @@ post="curl -fsS -H 'Content-Type: application/json' -d @tests/containers/article
 standin() { echo "$(grep -oh "$1:.*" docker-compose.yml docker-compose.replicas.yml)=tests/containers/$2.Dockerfile"; }
 grafana='container=$(docker ps -q --filter name=grafana) && docker exec "$container"'
 nginx='docker exec "$(docker ps -q --filter name=nginx)"'
-"$tool" -f docker-compose.yml -f docker-compose.replicas.yml --scale api=3 -p monitoring \
+# With so few rows a replica runs each model once, not on every core of what may be a small machine.
+PRECIS_MAX_ROWS=8 "$tool" -f docker-compose.yml -f docker-compose.replicas.yml --scale api=3 -p monitoring --timeout 300 \
   --standin "$(standin grafana/grafana grafana)" --standin "$(standin nginxinc/nginx-unprivileged nginx)" \
   --exec "python3 -m tests.monitoring.watched http://127.0.0.1:9090 $url" \
   --exec "$grafana cat /etc/grafana/provisioning/dashboards/precis.json /etc/grafana/provisioning/datasources/prometheus.yml > /dev/null" \
