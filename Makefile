@@ -54,13 +54,17 @@ serve: $(SERVE) ## start the service on the checkpoint in model_store/
 test: $(TEST) ## run the tests (ARGS="-k words" chooses some)
 	$(PY) -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
-check: $(DEV) ## lint, types, import contracts, Dockerfile and compose files
+check: $(DEV) ## lint, types, import contracts, Dockerfile, compose files and Kubernetes manifests
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/hadolint --failure-threshold style Dockerfile tests/containers/*.Dockerfile
+	$(VENV)/bin/hadolint --failure-threshold style Dockerfile deploy/*/Dockerfile deploy/*/*/Dockerfile tests/containers/*.Dockerfile
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml docker-compose.gpu.yml
+	@# A tag of compose's own, which the schema does not know.
+	sed 's/ !reset / /' docker-compose.replicas.yml | \
+	  $(VENV)/bin/check-jsonschema --builtin-schema vendor.compose-spec --force-filetype yaml -
+	$(PY) -m tests.deploy.manifests
 
 format: $(DEV) ## rewrite the code as `make check` wants it
 	$(VENV)/bin/ruff check --fix

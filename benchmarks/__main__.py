@@ -13,6 +13,7 @@ import typer
 
 from benchmarks import (
     alone,
+    capacity,
     company,
     comparison,
     connections,
@@ -289,6 +290,35 @@ def soak_command(
     report, well = soak.measure(plan, System("precis", precision), output)
     print(report)
     raise SystemExit(0 if well else 1)
+
+
+@app.command(name="capacity")
+def capacity_command(
+    articles_a_day: int = 10_000_000,
+    peak: Annotated[float, typer.Option(help="When most come, times the mean of the day.")] = 2.0,
+    p99_ms: Annotated[float, typer.Option(help="Of the answers then.")] = 500.0,
+    tokens: Annotated[list[int], typer.Option(help="Of an article, on average; the model reads 400.")] = [110, 400],  # noqa: B006
+    summary_tokens: Annotated[float, typer.Option(help="Of a summary, on average.")] = 14.7,
+    beams: list[int] = [1, 4],  # noqa: B006
+    cores: Annotated[int, typer.Option(help="Of each replica.")] = 2,
+    maximum: Annotated[
+        float, typer.Option(help="Summaries a second of two of your cores, as `open-loop` finds it.")
+    ] = capacity.MAXIMUM,
+    idle_ms: Annotated[float, typer.Option(help="Median one at a time, from the same.")] = capacity.IDLE_MS,
+    check: Annotated[bool, typer.Option("--check", help="How far off this is, instead.")] = False,
+    growth: Annotated[bool, typer.Option("--growth", help="Replicas, cores, sources and beams, instead.")] = False,
+    output: Output = OUTPUT,
+) -> None:
+    """How many replicas so many articles a day need: simulated with measured costs, within seconds."""
+    costs = capacity.calibrated(maximum, idle_ms)
+    if check:
+        print(capacity.report_check(costs))
+    elif growth:
+        print(capacity.report_growth(costs, output))
+    else:
+        mixes = [capacity.mix_of(size, summary_tokens, width) for size in tokens for width in beams]
+        needs = [capacity.Need(articles_a_day, peak, p99_ms, mix, cores) for mix in mixes]
+        print(capacity.report_needs(needs, costs))
 
 
 @app.command(name="company")
