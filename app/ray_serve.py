@@ -7,6 +7,7 @@ here: its proxies accept connections and choose a replica, its controller starts
 import asyncio
 import gc
 import math
+import random
 import time
 from typing import Any
 
@@ -14,8 +15,9 @@ import ray
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from ray import serve
-from ray.serve.config import BackpressureConfig
+from ray.serve.config import BackpressureConfig, RequestRouterConfig
 from ray.serve.metrics import Gauge
+from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings, let_waiting_threads_sleep, load_settings
@@ -110,6 +112,22 @@ class Unnamed:
         await self.app(scope, receive, send_unnamed)
 
 
+class Anywhere(FIFOMixin, RequestRouter):
+    """The one of two replicas that has less to do, on whatever node: a proxy chooses. Needs the package on its node.
+
+    Ray's own choice asks replicas elsewhere only when those beside the proxy take no more, and ours take very many.
+    """
+
+    async def choose_replicas(
+        self,
+        candidate_replicas: list[RunningReplica],
+        pending_request: PendingRequest | None = None,
+    ) -> list[list[RunningReplica]]:
+        if pending_request is not None:
+            pending_request.routing_context.should_backoff = True  # before it is asked again, where neither takes it
+        return [random.sample(candidate_replicas, min(2, len(candidate_replicas)))]
+
+
 def within(settings: Settings) -> Settings:
     """No more cores than Ray has given to this process: nothing else keeps it from the others."""
     assigned = ray.get_runtime_context().get_assigned_resources().get("CPU", 0.0)
@@ -130,6 +148,7 @@ def deployment(settings: Settings, replica: type[Replica] = Replica) -> serve.De
         ray_actor_options={"num_cpus": 1},
         max_ongoing_requests=settings.max_connections,
         max_queued_requests=settings.max_connections,
+        request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.{Anywhere.__name__}"),
         backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER),
         health_check_period_s=CHECK_SECONDS,
         graceful_shutdown_timeout_s=settings.drain_seconds + STOP_SECONDS,

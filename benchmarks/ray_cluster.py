@@ -1,11 +1,10 @@
 """A cluster of Ray nodes on this machine, each a family of processes, and the service on them by a Serve config."""
 
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ OURS = "app.ray_serve:app"
 APPLICATION, DEPLOYMENT = "default", "precis"
 REPLICA, PROXY, CONTROLLER = "ray::ServeReplica", "ray::ProxyActor", "ray::ServeController"
 OBJECT_STORE = 80 * 2**20  # bytes; nothing of ours goes through it
+AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 PATIENCE = 180.0
 Config = dict[str, Any]
 
@@ -39,20 +39,12 @@ class RayCluster:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def add_node(self, cores: int, attempts: int = 3) -> None:
-        """Another one, for so many replicas of one core. Ray gives up after 30 s, too soon for a busy machine."""
-        before = set(descendants(os.getpid()))
-        try:
-            node = self.cluster.add_node(num_cpus=cores, object_store_memory=OBJECT_STORE, include_dashboard=False)
-        except Exception:
-            for pid in set(descendants(os.getpid())) - before:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if attempts == 1:
-                raise
-            self.add_node(cores, attempts - 1)
-        else:
-            self.nodes.append(node)
+    def add_node(self, cores: int) -> None:
+        """Another one, for so many replicas of one core."""
+        # Where its agents may choose their ports, a node gives up when they take longer than 15 s, on a busy machine.
+        ports = {name: free_port() for name in AGENTS}
+        node = self.cluster.add_node(num_cpus=cores, object_store_memory=OBJECT_STORE, include_dashboard=False, **ports)
+        self.nodes.append(node)
 
     def kill_node(self, number: int) -> None:
         """All of its processes, without a word to anybody."""

@@ -21,7 +21,7 @@ class Deployed(Address):
 
     def __init__(self, cluster: RayCluster, hold: Path, application: str, **settings: str) -> None:
         super().__init__(hold)
-        self.url = cluster.url
+        self.url, self.port = cluster.url, cluster.port
         cluster.run(config(1, {HOLD: str(hold), **settings}, f"tests.ray.serving:{application}"))
 
     def step(self) -> None:

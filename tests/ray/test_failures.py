@@ -4,6 +4,7 @@ import os
 import signal
 from dataclasses import dataclass
 
+import httpx2
 import pytest
 
 from benchmarks.processes import lanes
@@ -57,6 +58,17 @@ def test_both_replicas_are_asked(two: Small) -> None:
         assert any(each.name in two.cluster.log_of(pid) for each in course.asked)
 
 
+def test_the_endpoint_of_a_node_tells_the_metrics_of_its_replica(two: Small) -> None:
+    for node in two.cluster.nodes:
+        url = f"http://{node.node_ip_address}:{node.metrics_export_port}/metrics"
+
+        def told(url: str = url) -> bool:
+            lines = [line for line in httpx2.get(url).text.splitlines() if line.startswith("ray_precis_requests_total")]
+            return any('route="/summarize"' in line and 'deployment="precis"' in line for line in lines)
+
+        eventually(told)
+
+
 def test_when_a_replica_is_killed_only_what_was_in_flight_there_fails(two: Small) -> None:
     course = two.under_load(kill_a_replica(two.cluster))
     assert course.failed_later == []
@@ -93,7 +105,7 @@ def test_when_a_node_is_killed_only_what_was_in_flight_there_fails(two: Small) -
 
 def test_a_checkpoint_that_cannot_be_loaded_is_told_with_its_reason(two: Small) -> None:
     with pytest.raises(RuntimeError) as raised:
-        two.cluster.run(config(1, {**two.settings, "PRECIS_MODEL": "nope"}))
+        two.cluster.run(config(1, {**two.settings, "PRECIS_MODEL": "nope"}, max_constructor_retry_count=1))
     assert "cannot load the default model 'nope'" in str(raised.value)
 
 
