@@ -28,6 +28,10 @@ class Deployed(Address):
         """One, while it is held."""
         self._hold.with_name(STEP).touch()
 
+    def go_on(self) -> None:
+        super().go_on()
+        self._hold.with_name(STEP).unlink(missing_ok=True)
+
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RayCluster]:

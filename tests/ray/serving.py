@@ -40,7 +40,7 @@ def _wait(_rows: object) -> None:
     step = hold.with_name(STEP)
     while hold.exists():
         if step.exists():
-            step.unlink()
+            step.unlink(missing_ok=True)
             return
         time.sleep(0.005)
 
