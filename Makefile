@@ -16,6 +16,7 @@ TRAIN := $(VENV)/.train-$(PINS)
 AUDIT := $(VENV)/.audit-$(PINS)
 TEST := $(VENV)/.test-$(PINS)
 BROWSER := $(VENV)/.browser-$(PINS)
+RAY := $(VENV)/.ray-$(PINS)
 BENCH := $(VENV)/.bench-$(PINS)
 DEV := $(VENV)/.dev-$(PINS)
 
@@ -43,7 +44,7 @@ define INSTALL
 	@touch $@
 endef
 
-.PHONY: help serve test check format audit train evaluate bench test-browser test-clients test-containers test-generated test-monitoring soak python
+.PHONY: help serve test check format audit train evaluate bench test-browser test-clients test-containers test-generated test-monitoring test-ray soak python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -106,6 +107,9 @@ test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Pytho
 test-generated: $(SERVE) $(GENERATORS) ## check the OpenAPI document, generate clients in Python and TypeScript, and use them (wants Node.js)
 	$(PY) -m tests.generated $(GENERATED)
 
+test-ray: $(RAY) ## the service on Ray Serve, on a local cluster of two nodes
+	$(PY) -m pytest tests/ray $(ARGS)
+
 test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }
 	cd monitoring/prometheus && promtool check config prometheus.yml && promtool test rules alerts.test.yml
@@ -156,6 +160,9 @@ $(TEST): | $(VENV)/.created
 
 $(BROWSER): | $(VENV)/.created
 	$(call INSTALL,.[browser])
+
+$(RAY): $(TEST)
+	$(call INSTALL,.[ray])
 
 $(AXE): tests/browser/package.json
 	npm install --prefix tests/browser --silent --no-audit --no-fund --no-package-lock

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto", description="Arithmetic of the model; auto is the fastest that the processor has."
     )
+    cores: int | None = Field(None, ge=1, description="Cores that run the model, without a GPU; all, at most eight.")
     max_rows: int | None = Field(
         None, ge=LOWEST_MAX_ROWS, le=4096, description="Live decoder rows, beams count; 64 on CPU, 256 on a GPU."
     )

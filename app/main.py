@@ -151,7 +151,7 @@ def build_engine(model: Seq2SeqModel, service: Service, load: LoadModel | None =
     settings, info = service.settings, model.info
     max_rows = settings.max_rows or (ROWS_ON_CPU if info.device == "cpu" else ROWS_ON_GPU)
     limits = Load(settings.max_queue, settings.max_queue_tokens, settings.max_queue_rows, settings.max_queue_mb << 20)
-    threads = threads_for(info, max_rows)
+    threads = threads_for(info, max_rows, settings.cores)
     lanes = None
     if load and info.device == "cpu":
         lanes = ProcessLanes(load, model, max_rows // threads)

@@ -257,6 +257,25 @@ def restarts_command(
     print(restarts.measure(precision, plan, output))
 
 
+@app.command(name="ray")
+def ray_command(
+    precision: Precision = "auto",
+    clients: Annotated[int, typer.Option(help="While something fails, or is scaled.")] = 16,
+    rounds: int = 3,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 5.0,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Ray Serve: what it costs a request, what a second replica brings, and what is lost with a replica or a node."""
+    from benchmarks import ray_failures, ray_throughput  # with a library that only these need
+
+    plan = ray_throughput.Plan(rounds=rounds, seconds=seconds)
+    if quick:
+        plan, rounds = ray_throughput.Plan(clients=(64,), beams=(1,), rounds=1, seconds=2.0), 1
+    print(ray_throughput.measure(precision, plan, output))
+    print(ray_failures.measure(precision, clients, rounds, output))
+
+
 @app.command(name="hostile")
 def hostile_command(
     precision: Precision = "auto",

@@ -15,7 +15,7 @@ from app.config import Settings, variable
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PIN = r"[\w.-]+==\d[\w.]*"
-TESTED = ("test", "test-browser", "test-clients", "test-containers", "test-generated", "test-monitoring")
+TESTED = ("test", "test-browser", "test-clients", "test-containers", "test-generated", "test-monitoring", "test-ray")
 TARGETS = ("serve", "check", "format", "audit", "train", "evaluate", "bench", "soak", *TESTED)
 
 

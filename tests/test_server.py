@@ -31,12 +31,37 @@ ROOT = Path(__file__).parents[1]
 PATIENT = {"PRECIS_TIMEOUT_MS": "600000", "PRECIS_DRAIN_SECONDS": "600"}  # a slow machine changes nothing
 
 
-class Process:
-    """`python -m tests.serving`, or another module, on a free port; decoding waits while it is held."""
+class Address:
+    """A service at `url`; decoding waits while it is held."""
+
+    url: str
+
+    def __init__(self, hold: Path) -> None:
+        self._hold = hold
+
+    def hold(self) -> None:
+        self._hold.touch()
+
+    def go_on(self) -> None:
+        self._hold.unlink(missing_ok=True)
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.url + path, timeout=PATIENCE)
+
+    def summarize(self, text: str = "alpha bravo charlie") -> httpx2.Response:
+        return httpx2.post(f"{self.url}/summarize", json={"text": text}, timeout=PATIENCE)
+
+    def metric(self, name: str) -> float:
+        lines = self.get("/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+class Process(Address):
+    """`python -m tests.serving`, or another module, on a free port."""
 
     def __init__(self, folder: Path, module: str = "tests.serving", **settings: str) -> None:
+        super().__init__(folder / "hold")
         self._module = module
-        self._hold = folder / "hold"
         self._output = folder / "output"
         self._settings = {HOLD: str(self._hold), "PRECIS_PORT": "0", "PRECIS_MAX_ROWS": "8", **PATIENT, **settings}
 
@@ -67,22 +92,6 @@ class Process:
     def lines(self, event: str) -> list[Any]:
         complete = [line for line in self._output.read_text().splitlines(keepends=True) if line.endswith("\n")]
         return [line for line in map(json.loads, complete) if line["event"] == event]
-
-    def hold(self) -> None:
-        self._hold.touch()
-
-    def go_on(self) -> None:
-        self._hold.unlink(missing_ok=True)
-
-    def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(self.url + path, timeout=PATIENCE)
-
-    def summarize(self, text: str = "alpha bravo charlie") -> httpx2.Response:
-        return httpx2.post(f"{self.url}/summarize", json={"text": text}, timeout=PATIENCE)
-
-    def metric(self, name: str) -> float:
-        lines = self.get("/metrics").text.splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)

@@ -3,6 +3,7 @@
 Pure ASGI, so that a caller who leaves is seen by the route.
 """
 
+import asyncio
 import logging
 import time
 import traceback
@@ -52,6 +53,9 @@ class Envelope:
             await self.app(inner, receive, answer.send)
         except ClientDisconnect:
             answer.status = CLIENT_LEFT  # perhaps after it had begun
+        except asyncio.CancelledError:  # how some servers tell it
+            answer.status = CLIENT_LEFT
+            raise
         except Exception as error:
             _log_unforeseen(error, record)
             if answer.status is None:

@@ -148,12 +148,12 @@ class Engine:
             return ModelFailedError("The model failed on this text; other texts are not affected.")
 
 
-def threads_for(info: ModelInfo, max_rows: int) -> int:
+def threads_for(info: ModelInfo, max_rows: int, most_cores: int | None = None) -> int:
     """How many threads should run a model: on a CPU one for each core, as long as the widest beam fits in its rows."""
     if info.device != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, MOST_THREADS, max_rows // max(FEWEST_ROWS, info.limits.max_beams)))
+    return max(1, min(cores, most_cores or cores, MOST_THREADS, max_rows // max(FEWEST_ROWS, info.limits.max_beams)))
 
 
 def _failed(error: RequestError) -> Future[Summary]:

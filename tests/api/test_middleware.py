@@ -193,6 +193,17 @@ def test_a_caller_who_leaves_is_counted_as_499(app: FastAPI, service: Service, l
     assert service.metrics.requests.labels("/summarize", "499")._value.get() == 1
 
 
+def test_an_answer_that_the_server_cancels_is_counted_as_499(service: Service, logged: list[Any]) -> None:
+    async def cancelled(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise asyncio.CancelledError
+
+    envelope = Envelope(cancelled, service=service, tracing=None)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(exchange(envelope, "GET", "/", {}, iter([b""])))
+    assert [line["status"] for line in request_lines(logged)] == [499]
+
+
 def test_while_draining_callers_are_told_to_connect_elsewhere(client: TestClient, service: Service) -> None:
     assert "connection" not in client.get("/livez").headers
     service.draining = True

@@ -258,7 +258,7 @@ def test_a_batch_that_does_not_fit_in_the_queue_is_refused_whole(
 def test_a_batch_is_spread_over_all_threads_of_the_model(
     settings: Settings, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(main, "threads_for", lambda _info, _rows: 2)
+    monkeypatch.setattr(main, "threads_for", lambda _info, _rows, _cores: 2)
     many = settings.model_copy(update={"max_rows": 16, "max_batch_texts": 128, "max_queue": 128})
     model.gate.close()
     with TestClient(create_app(many, models=[model])) as client, ThreadPoolExecutor(1) as pool:

@@ -441,21 +441,29 @@ def test_a_callback_may_submit_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "max_rows", "beams", "threads"),
+    ("device", "cores", "most_cores", "max_rows", "beams", "threads"),
     [
-        ("cpu", 2, 64, 4, 2),
-        ("cpu", 64, 64, 8, 8),
-        ("cpu", 8, 64, 16, 4),
-        ("cpu", 4, 16, 4, 2),
-        ("cpu", 4, 8, 4, 1),
-        ("cuda:0", 16, 256, 8, 1),
+        ("cpu", 2, None, 64, 4, 2),
+        ("cpu", 64, None, 64, 8, 8),
+        ("cpu", 8, None, 64, 16, 4),
+        ("cpu", 4, None, 16, 4, 2),
+        ("cpu", 4, None, 8, 4, 1),
+        ("cpu", 8, 3, 64, 4, 3),
+        ("cpu", 2, 8, 64, 4, 2),
+        ("cuda:0", 16, 4, 256, 8, 1),
     ],
 )
-def test_a_cpu_gets_a_thread_for_each_core_as_far_as_beams_fit_in(
-    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, max_rows: int, beams: int, threads: int
+def test_a_cpu_gets_a_thread_for_each_core_that_may_be_used_as_far_as_beams_fit_in(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    cores: int,
+    most_cores: int | None,
+    max_rows: int,
+    beams: int,
+    threads: int,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    assert threads_for(fake_info(device=device, limits=Limits(16, 12, beams)), max_rows) == threads
+    assert threads_for(fake_info(device=device, limits=Limits(16, 12, beams)), max_rows, most_cores) == threads
 
 
 @pytest.mark.parametrize(("rows", "queue", "threads"), [(0, 1, 1), (1, 0, 1), (1, 1, 2), (1, 1, 0)])

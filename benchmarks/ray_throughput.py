@@ -1,0 +1,157 @@
+"""What Ray costs a request, and what a second replica brings: the same engine alone and behind Ray Serve.
+
+A replica is given one core as a container would be: all of its processes are bound to one of their own. The proxy, the
+rest of Ray and the load run wherever there is room, so on two cores they take from both replicas; how much processor
+time each of them took stands beside the rates.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import load
+from benchmarks.ray_cluster import PROXY, RayCluster, config, ray_cluster
+from benchmarks.report import Results, cores, say, table
+from benchmarks.systems import System, descendants, running
+from benchmarks.texts import mixed_texts
+
+TEXTS = 200
+ALONE, ONE, TWO = "without Ray", "one replica", "two replicas"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    clients: Sequence[int] = (1, 64)
+    beams: Sequence[int] = (1, 4)
+    rounds: int = 3
+    seconds: float = 5.0
+
+
+def measure(precision: str, plan: Plan, folder: Path) -> str:
+    """Rates and medians, alone and with one and two replicas of one core."""
+    kept = Results(folder, "ray-throughput", ("way", "clients", "beams"))
+    kept.forget(lambda _: True)
+    system = System("precis", precision)
+    settings = {"PRECIS_CORES": "1", "PRECIS_LOG_LEVEL": "error", "PRECIS_PRECISION": precision}
+    settings["PRECIS_MODEL_STORE"] = os.path.abspath(system.store)
+    for number in range(plan.rounds):
+        with running(system, settings) as server:
+            bind([server.pid])
+            _load(kept, system, server.url, ALONE, number, plan, lambda: {"service": family([server.pid])})
+        with ray_cluster([2]) as cluster:
+            for way, replicas in ((ONE, 1), (TWO, 2)):
+                cluster.run(config(replicas, settings))
+                bind(cluster.replicas())
+                _load(kept, system, cluster.url, way, number, plan, lambda: groups(cluster))
+    return kept.write(_report(kept, plan))
+
+
+def bind(services: Sequence[int]) -> None:
+    """Each of them, with all of its processes, to a core of its own."""
+    for number, service in enumerate(services):
+        for pid in family([service]):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {sorted(os.sched_getaffinity(0))[number % cores()]})
+
+
+def family(pids: Sequence[int]) -> set[int]:
+    return {each for pid in pids for each in (pid, *descendants(pid))}
+
+
+def groups(cluster: RayCluster) -> dict[str, set[int]]:
+    """Who takes processor time."""
+    service, proxy = family(cluster.replicas()), set(cluster.processes(PROXY))
+    return {"service": service, "proxy": proxy, "ray": set(descendants(os.getpid())) - service - proxy}
+
+
+def _load(
+    kept: Results,
+    system: System,
+    url: str,
+    way: str,
+    number: int,
+    plan: Plan,
+    groups: Callable[[], Mapping[str, set[int]]],
+) -> None:
+    for beams in plan.beams:
+        bodies = [system.body(text, beams) for text in mixed_texts(TEXTS)]
+        load.closed_loop(url, bodies, 16, 1.0)
+        for clients in plan.clients:
+            with measured(groups()) as times:
+                found = load.closed_loop(url, bodies, clients, plan.seconds)
+            kept.add(
+                {
+                    "way": way,
+                    "clients": clients,
+                    "beams": beams,
+                    "round": number,
+                    "rate": found.rate,
+                    "p50": found.p50,
+                    "p95": found.p95,
+                    "errors": found.errors,
+                    **times,
+                }
+            )
+            say(f"round {number}: {way}, {clients} clients, {beams} beams: {found.rate:.1f} a second")
+
+
+@contextmanager
+def measured(groups: Mapping[str, set[int]]) -> Iterator[dict[str, float]]:
+    """Cores that each group was busy with, and the load; filled in at the end."""
+    found: dict[str, float] = {}
+    began, before = time.monotonic(), {name: _seconds(pids) for name, pids in groups.items()}
+    load_before = _children()
+    yield found
+    took = time.monotonic() - began
+    found |= {f"{name}_cores": (_seconds(pids) - before[name]) / took for name, pids in groups.items()}
+    found["load_cores"] = (_children() - load_before) / took
+
+
+def _seconds(pids: set[int]) -> float:
+    """Processor time of those who are still there."""
+    ticks = 0
+    for pid in pids:
+        with suppress(OSError):
+            values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(values[11]) + int(values[12])
+    return ticks / TICKS
+
+
+def _children() -> float:
+    """Of the children that have ended: the load generators."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _report(kept: Results, plan: Plan) -> list[str]:
+    medians = {(record["way"], record["clients"], record["beams"]): record for record in kept.medians()}
+    rows = []
+    for beams in plan.beams:
+        for clients in plan.clients:
+            alone, one = medians[ALONE, clients, beams], medians[ONE, clients, beams]
+            for way in (ALONE, ONE, TWO):
+                record = medians[way, clients, beams]
+                rows.append(
+                    (
+                        beams,
+                        clients,
+                        way,
+                        f"{record['rate']:.1f}",
+                        f"{record['rate'] / one['rate']:.2f}",
+                        f"{record['p50']:.1f}",
+                        f"{record['p50'] - alone['p50']:+.1f}",
+                        *(f"{record.get(f'{name}_cores', 0.0):.2f}" for name in ("service", "proxy", "ray", "load")),
+                        record["errors"],
+                    )
+                )
+    how = (
+        "Closed loops. Each replica, and the service without Ray, runs on one core of its own. The last columns: cores "
+        "that each was busy with; `ray` is the rest of it, `load` the generator."
+    )
+    names = ("beams", "clients", "way", "rate", "times one replica", "median ms", "more than without Ray")
+    return [how, table([*names, "service", "proxy", "ray", "load", "errors"], rows)]
