@@ -110,6 +110,7 @@ def test_a_setting_that_is_wrong_is_told_with_its_name_and_what_runs_goes_on(two
     assert httpx2.get(f"{two.cluster.url}/readyz").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_loaded_is_told_with_its_reason(two: Small) -> None:
     with pytest.raises(RuntimeError) as raised:
         two.cluster.run(config(1, {**two.settings, "PRECIS_MODEL": "nope"}, max_constructor_retry_count=1))
