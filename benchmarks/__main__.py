@@ -261,7 +261,7 @@ def restarts_command(
 def ray_command(
     precision: Precision = "auto",
     clients: Annotated[int, typer.Option(help="While something fails, or is scaled.")] = 16,
-    rounds: int = 3,
+    rounds: int = 2,
     seconds: Annotated[float, typer.Option(help="Of each run.")] = 5.0,
     output: Output = OUTPUT,
     quick: Quick = False,

@@ -39,11 +39,12 @@ def measure(precision: str, plan: Plan, folder: Path) -> str:
     system = System("precis", precision)
     settings = {"PRECIS_CORES": "1", "PRECIS_LOG_LEVEL": "error", "PRECIS_PRECISION": precision}
     settings["PRECIS_MODEL_STORE"] = os.path.abspath(system.store)
-    for number in range(plan.rounds):
-        with running(system, settings) as server:
-            bind([server.pid])
+    with running(system, settings) as server:
+        bind([server.pid])
+        for number in range(plan.rounds):
             _load(kept, system, server.url, ALONE, number, plan, lambda: {"service": family([server.pid])})
-        with ray_cluster([2]) as cluster:
+    with ray_cluster([2]) as cluster:
+        for number in range(plan.rounds):
             for way, replicas in ((ONE, 1), (TWO, 2)):
                 cluster.run(config(replicas, settings))
                 bind(cluster.replicas())

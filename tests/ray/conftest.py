@@ -35,7 +35,7 @@ class Deployed(Address):
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RayCluster]:
-    with ray_cluster([1, 1]) as cluster:
+    with ray_cluster([1, 1], {"RAY_metrics_report_interval_ms": "1000"}) as cluster:
         yield cluster
 
 

@@ -25,5 +25,6 @@ def siege(service: Deployed, tmp_path: Path) -> Iterator[Siege]:
     siege.check_unharmed()
 
 
+@pytest.mark.slow
 def test_requests_made_from_the_document_are_answered_as_it_says(siege: Siege) -> None:
     assert document.explore(siege, requests=50, seed=1) == []

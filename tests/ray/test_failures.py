@@ -103,13 +103,15 @@ def test_when_a_node_is_killed_only_what_was_in_flight_there_fails(two: Small) -
     assert {each.name for each in course.failed} & two.answered(course) == set()
 
 
+def test_a_setting_that_is_wrong_is_told_with_its_name_and_what_runs_goes_on(two: Small) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        two.cluster.run(config(1, {**two.settings, "PRECIS_MAX_QUEUE": "0"}))
+    assert "PRECIS_MAX_QUEUE: Input should be greater than or equal to 1, not '0'" in str(raised.value)
+    assert httpx2.get(f"{two.cluster.url}/readyz").status_code == 200
+
+
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_loaded_is_told_with_its_reason(two: Small) -> None:
     with pytest.raises(RuntimeError) as raised:
         two.cluster.run(config(1, {**two.settings, "PRECIS_MODEL": "nope"}, max_constructor_retry_count=1))
     assert "cannot load the default model 'nope'" in str(raised.value)
-
-
-def test_a_setting_that_is_wrong_is_told_with_its_name(two: Small) -> None:
-    with pytest.raises(RuntimeError) as raised:
-        two.cluster.run(config(1, {**two.settings, "PRECIS_MAX_QUEUE": "0"}))
-    assert "PRECIS_MAX_QUEUE: Input should be greater than or equal to 1, not '0'" in str(raised.value)
