@@ -117,7 +117,7 @@ def check(costs: Costs) -> Iterator[tuple[Measured, Simulated]]:
             yield measured, service.open_loop(measured.load, 60.0)
 
 
-def fleet_for(need: Need, costs: Costs, enough: int = ENOUGH) -> Fleet:
+def fleet_for(need: Need, costs: Costs, enough: int) -> Fleet:
     """The fewest replicas whose p99, with the margin, is as wanted, by so many requests.
 
     ValueError where one text alone takes longer.
@@ -195,7 +195,7 @@ def report_needs(needs: Sequence[Need], costs: Costs) -> str:
     """A line for each."""
     rows = []
     for need in needs:
-        fleet = fleet_for(need, costs)
+        fleet = fleet_for(need, costs, ENOUGH)
         service, found = fleet.service, fleet.simulated
         hours = found.busy / found.rate * 1e6 / 3600
         rows.append(

@@ -42,11 +42,12 @@ def test_more_articles_or_more_beams_need_no_fewer_replicas() -> None:
 
 def test_where_one_text_alone_takes_too_long_no_number_of_replicas_is_told() -> None:
     with pytest.raises(ValueError, match="a text alone has"):
-        fleet_for(Need(p99_ms=5.0), COSTS)
+        fleet_for(Need(p99_ms=5.0), COSTS, FEW)
 
 
 def test_the_command_tells_a_line_for_each_kind_of_article(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capacity, "calibrated", lambda *_: COSTS)
+    monkeypatch.setattr(capacity, "ENOUGH", FEW)
     told = CliRunner().invoke(app, ["capacity", "--articles-a-day", "1_000_000", "--tokens", "100", "--beams", "1"])
     assert told.exit_code == 0
     lines = told.output.strip().splitlines()

@@ -28,7 +28,7 @@ NGINX = OVERLAY["nginx"]
 
 
 def test_it_takes_the_port_from_the_service_and_gives_it_to_nginx() -> None:
-    assert OVERLAY["api"] == {"ports": RESET}
+    assert OVERLAY["api"] == {"ports": RESET, "healthcheck": {"start_period": "180s"}}
     assert OVERLAY.keys() == {"api", "nginx"}
     (ours,), (theirs,) = API["ports"], NGINX["ports"]
     assert ours.rsplit(":", 1)[0] == theirs.rsplit(":", 1)[0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.simulating.time import Action, Agenda, Cores, Thread
 
-SERVED = 20_000
+SERVED = 15_000
 Serve = Callable[[float, Action], None]
 
 

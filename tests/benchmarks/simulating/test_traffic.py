@@ -18,7 +18,7 @@ ALIKE = Mix(tokens=100, steps=10, tokens_spread=0.0, steps_spread=0.0)
 EACH = 3e-3  # seconds of a core for one of these: the front, 100 tokens, 10 steps
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     rate=st.floats(1, 3000),
     replicas=st.integers(1, 3),
@@ -40,7 +40,7 @@ def test_cores_are_busy_for_the_work_that_was_done() -> None:
 
 
 def test_clients_are_as_many_as_answers_a_second_times_how_long_each_waits() -> None:
-    found = Service(COSTS, ALIKE).closed_loop(32, 10.0)
+    found = Service(COSTS, ALIKE).closed_loop(32, 5.0)
     mean = sum(found.latencies) / len(found.latencies) / 1000
     assert found.rate * mean == pytest.approx(32, rel=0.02)
 
@@ -48,7 +48,7 @@ def test_clients_are_as_many_as_answers_a_second_times_how_long_each_waits() -> 
 @pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_the_maximum_is_that_of_all_cores(cores: int, replicas: int) -> None:
-    found = Service(COSTS, ALIKE, replicas, cores).closed_loop(64 * replicas, 10.0)
+    found = Service(COSTS, ALIKE, replicas, cores).closed_loop(64 * replicas, 3.0)
     assert found.rate == pytest.approx(cores * replicas / EACH, rel=0.03)
 
 
@@ -63,7 +63,7 @@ def test_the_fuller_a_replica_the_longer_all_wait() -> None:
 
 
 def test_several_replicas_at_the_same_share_of_their_maximum_wait_less() -> None:
-    found = [Service(COSTS, ALIKE, count).open_loop(600 * count, 4.0).percentile(0.99) for count in (1, 4)]
+    found = [Service(COSTS, ALIKE, count).open_loop(600 * count, 2.0).percentile(0.99) for count in (1, 4)]
     assert found == sorted(found, reverse=True)
 
 
@@ -76,7 +76,7 @@ def test_what_is_beyond_the_maximum_is_refused_and_the_rest_answered_in_time() -
 
 
 def test_whoever_asks_from_the_same_cores_takes_its_share() -> None:
-    found = Service(COSTS, ALIKE, asking=1e-3).closed_loop(64, 10.0)
+    found = Service(COSTS, ALIKE, asking=1e-3).closed_loop(64, 3.0)
     assert found.rate == pytest.approx(2 / (EACH + 1e-3), rel=0.03)
 
 
