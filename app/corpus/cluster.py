@@ -63,7 +63,7 @@ class Cluster:
     def told(self) -> str:
         return f"{self.replicas} replicas"
 
-    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[], object]) -> Iterator[Done]:
+    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[int], object]) -> Iterator[Done]:
         """What was under way on a node that is lost is done again by the others.
 
         Raises CorpusError where they finish nothing.
@@ -78,8 +78,7 @@ class Cluster:
             before = finished
             for done in self._round(here, finished):
                 finished |= {done.number}
-                for _ in range(done.summaries + done.set_aside):
-                    tell()
+                tell(done.summaries + done.set_aside)
                 yield done
 
     def _begin_anew(self) -> None:
@@ -183,6 +182,7 @@ def _connect(address: str) -> None:
     if address.startswith("ray://"):
         raise CorpusError("--ray: run this on a machine of the cluster; its address is auto there")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its logs have all the rest
     local = {"include_dashboard": False} if address == "local" else {}
     ending = signal.getsignal(signal.SIGTERM)
     try:
@@ -220,9 +220,11 @@ def _look(settings: Settings) -> ModelInfo | str:
 
 def _same_model(settings: Settings, nodes: dict[str, int], resource: str) -> ModelInfo:
     """Looked at on each of these nodes. Raises CorpusError where one has it not, or another one."""
-    share = {"num_cpus": 0, "num_gpus": 0.01 if resource == "GPU" else 0}
-    look = ray.remote(_look).options(max_retries=0, **share)
-    looks = [look.options(label_selector={ON_NODE: node}).remote(settings) for node in nodes]
+    look, share = ray.remote(_look), 0.01 if resource == "GPU" else 0.0
+    looks = [
+        look.options(num_cpus=0, num_gpus=share, max_retries=0, label_selector={ON_NODE: node}).remote(settings)
+        for node in nodes
+    ]
     try:
         found: list[ModelInfo | str] = ray.get(looks, timeout=LOOK_SECONDS)
     except Exception as error:
