@@ -49,7 +49,7 @@ def test_a_file_that_is_damaged_is_told(tmp_path: Path) -> None:
     for compression in (".gz", ".zst"):
         path = tmp_path / "damaged"
         path.write_bytes(b"no such thing")
-        with pytest.raises(CorpusError, match="damaged"), opened(path, compression) as file:  # type: ignore[arg-type]
+        with pytest.raises(CorpusError, match="damaged"), opened(path, compression) as file:
             file.read()
 
 
