@@ -49,9 +49,9 @@ class Pace:
         self.total, self.done, self._before = total, done, done
         self._began = time.monotonic()
 
-    def advance(self) -> None:
-        """One more is done."""
-        self.done += 1
+    def advance(self, rows: int) -> None:
+        """So many more are done."""
+        self.done += rows
 
     @property
     def rate(self) -> float:
@@ -68,8 +68,8 @@ class Lines(Pace):
         super().begin(total, done)
         self._told = time.monotonic()
 
-    def advance(self) -> None:
-        super().advance()
+    def advance(self, rows: int) -> None:
+        super().advance(rows)
         if time.monotonic() - self._told >= EVERY_SECONDS:
             self._told = time.monotonic()
             left = timedelta(seconds=round((self.total - self.done) / self.rate))
@@ -105,9 +105,9 @@ def pace() -> Iterator[Pace]:
             bar.remove_task(reading)
             self._task = bar.add_task("summaries", total=total, completed=done)
 
-        def advance(self) -> None:
-            super().advance()
-            bar.advance(self._task)
+        def advance(self, rows: int) -> None:
+            super().advance(rows)
+            bar.advance(self._task, rows)
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate()
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:

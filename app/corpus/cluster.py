@@ -12,6 +12,9 @@ from functools import partial
 from typing import Any, Self
 
 import pyarrow as pa
+
+# Read when Ray is imported: a thread that still waits when we have left the cluster must not start another one.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 import ray
 import ray.data
 
@@ -27,7 +30,7 @@ from app.models.base import ModelInfo
 from app.schemas import Options
 
 SHARDS_AT_ONCE = 2  # of one engine: the second fills the rows that the last texts of the first leave
-WATCH_SECONDS = 2.0  # between two looks at the nodes
+PATIENCE_SECONDS = 60.0  # without a finished shard, before it is asked whether a node was lost
 LOOK_SECONDS = 300.0  # to load a model
 COLUMN = "content"
 ON_NODE = "ray.io/node-id"  # a label that Ray gives to every node
@@ -63,33 +66,14 @@ class Cluster:
     def told(self) -> str:
         return f"{self.replicas} replicas"
 
-    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[], object]) -> Iterator[Done]:
-        """What was under way on a node that is lost is done again by the others.
-
-        Raises CorpusError where they finish nothing.
-        """
+    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[int], object]) -> Iterator[Done]:
+        """Raises CorpusError where the cluster gives up, or waits in vain for a node that is lost."""
         here = replace(corpus, path=corpus.path.absolute())
-        before: frozenset[int] | None = None
-        while next(corpus.pending(finished), None):
-            if finished == before:
-                raise CorpusError("the nodes of the cluster finish nothing; the logs of Ray tell why")
-            if before is not None:
-                self._begin_anew()
-            before = finished
-            for done in self._round(here, finished):
-                finished |= {done.number}
-                for _ in range(done.summaries + done.set_aside):
-                    tell()
-                yield done
-
-    def _begin_anew(self) -> None:
-        """Nothing goes on of what was begun."""
-        info = self.info
-        ray.shutdown()
-        _connect(self._address)
-        self._prepare()
-        if model_facts(self.info) != model_facts(info):
-            raise CorpusError("the nodes have another model than before; put the old one back")
+        if next(corpus.pending(finished), None) is None:
+            return
+        for done in self._arriving(self._dataset(here, finished)):
+            tell(done.summaries + done.set_aside)
+            yield done
 
     def _prepare(self) -> None:
         """See who there is. Raises CorpusError, or InvalidRequestError where the model has no such options."""
@@ -103,18 +87,21 @@ class Cluster:
         self.info = _same_model(self._settings, nodes, resource)
         decoding_options(self._options.parameters, self.info)
 
-    def _round(self, corpus: Corpus, finished: frozenset[int]) -> Iterator[Done]:
-        """What comes back until all has, or a node is lost: for what was under way there Ray may wait for ever."""
-        results = self._dataset(corpus, finished).iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+    def _arriving(self, dataset: Any) -> Iterator[Done]:
+        """What comes back. Ray does again what was under way on a node that is lost, if the others have room for its
+        engines; where they have not, it would wait for ever."""
+        results = dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
         arriving: queue.Queue[Done | Exception | None] = queue.Queue()
         nodes = _alive()
         threading.Thread(target=_receive, args=(results, arriving), daemon=True).start()
         while True:
             try:
-                found = arriving.get(timeout=WATCH_SECONDS)
+                found = arriving.get(timeout=PATIENCE_SECONDS)
             except queue.Empty:
                 if nodes - _alive():
-                    return
+                    raise CorpusError(
+                        "a node of the cluster was lost; the same command goes on with the others"
+                    ) from None
                 continue
             if found is None:
                 return
@@ -183,6 +170,7 @@ def _connect(address: str) -> None:
     if address.startswith("ray://"):
         raise CorpusError("--ray: run this on a machine of the cluster; its address is auto there")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its logs have all the rest
     local = {"include_dashboard": False} if address == "local" else {}
     ending = signal.getsignal(signal.SIGTERM)
     try:
@@ -220,9 +208,11 @@ def _look(settings: Settings) -> ModelInfo | str:
 
 def _same_model(settings: Settings, nodes: dict[str, int], resource: str) -> ModelInfo:
     """Looked at on each of these nodes. Raises CorpusError where one has it not, or another one."""
-    share = {"num_cpus": 0, "num_gpus": 0.01 if resource == "GPU" else 0}
-    look = ray.remote(_look).options(max_retries=0, **share)
-    looks = [look.options(label_selector={ON_NODE: node}).remote(settings) for node in nodes]
+    look, share = ray.remote(_look), 0.01 if resource == "GPU" else 0.0
+    looks = [
+        look.options(num_cpus=0, num_gpus=share, max_retries=0, label_selector={ON_NODE: node}).remote(settings)
+        for node in nodes
+    ]
     try:
         found: list[ModelInfo | str] = ray.get(looks, timeout=LOOK_SECONDS)
     except Exception as error:

@@ -34,5 +34,5 @@ class Local:
     def told(self) -> str:
         return f"the engine {self._occupancy.share:.1%} full"
 
-    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[], object]) -> Iterator[Done]:
+    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[int], object]) -> Iterator[Done]:
         return self._summarizer.summarize(corpus.pending(finished), tell)

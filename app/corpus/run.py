@@ -27,8 +27,8 @@ class Workers(Protocol):
     def told(self) -> str:
         """How well they did, or how many they are, for people."""
 
-    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[], object]) -> Iterator[Done]:
-        """All shards but those that are finished, in any order. tell: called for each row."""
+    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[int], object]) -> Iterator[Done]:
+        """All shards but those that are finished, in any order. tell: called with numbers of answered rows."""
 
 
 class Display(Protocol):
@@ -37,8 +37,8 @@ class Display(Protocol):
     def begin(self, total: int, done: int) -> None:
         """Rows."""
 
-    def advance(self) -> None:
-        """One more is done."""
+    def advance(self, rows: int) -> None:
+        """So many more are done."""
 
 
 @dataclass(frozen=True, slots=True)

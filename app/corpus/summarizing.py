@@ -15,7 +15,7 @@ from app.engine.request import Summary, SummaryRequest
 from app.errors import OverloadedError, RequestError, TooLargeError
 from app.schemas import Options
 
-Tell = Callable[[], object]
+Tell = Callable[[int], object]
 
 
 @dataclass(eq=False, slots=True)
@@ -46,8 +46,8 @@ class Summarizer:
         self._truncation = options.truncation
         self._decoding = decoding_options(options.parameters, engine.info)
 
-    def summarize(self, shards: Iterable[Shard], tell: Tell = lambda: None) -> Iterator[Done]:
-        """Finished ones, in order. tell: called for each row.
+    def summarize(self, shards: Iterable[Shard], tell: Tell = lambda _: None) -> Iterator[Done]:
+        """Finished ones, in order. tell: called with numbers of rows, as they are answered.
 
         Raises OverloadedError where the engine cannot go on.
         """
@@ -104,7 +104,7 @@ class Summarizer:
         row, outcome = waiting.popleft()
         opened = row.of
         opened.answers[row.place] = self._answer(outcome)
-        tell()
+        tell(1)
         if len(opened.answers) == opened.rows:
             yield opened.shard.done([opened.answers[place] for place in range(opened.rows)])
 

@@ -128,11 +128,11 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr("app.cli.progress.time.monotonic", lambda: now)
     lines = Lines()
     lines.begin(1000, 500)
-    lines.advance()
+    lines.advance(1)
     now = 59.0
-    lines.advance()
+    lines.advance(1)
     assert capsys.readouterr().err == ""
     now = 100.0
-    lines.advance()
-    lines.advance()
+    lines.advance(1)
+    lines.advance(1)
     assert capsys.readouterr().err == "precis: 503 of 1,000 rows, 0/s, 4:36:07 left\n"

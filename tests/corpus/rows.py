@@ -46,7 +46,7 @@ class FakeWorkers:
     def info(self) -> ModelInfo:
         return self._engine.info
 
-    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[], object]) -> Iterator[Done]:
+    def summarize(self, corpus: Corpus, finished: frozenset[int], tell: Callable[[int], object]) -> Iterator[Done]:
         for done in self._summarizer.summarize(corpus.pending(finished), tell):
             self.shards.append(done.number)
             yield done
@@ -60,8 +60,8 @@ class Count:
     def begin(self, total: int, done: int) -> None:
         self.total, self.before, self.done = total, done, done
 
-    def advance(self) -> None:
-        self.done += 1
+    def advance(self, rows: int) -> None:
+        self.done += rows
 
 
 def engine(model: FakeModel | None = None) -> Engine:

@@ -102,7 +102,10 @@ def test_a_cluster_gives_the_same_bytes_also_where_a_node_is_lost(corpus: Path, 
         lost = begun(corpus, "lost.jsonl", environment, *ray)
         eventually(lambda: pieces(corpus, "lost.jsonl") or lost.poll() is not None)
         cluster.kill_one()
-        assert results(lost, corpus, "lost.jsonl") == here
+        status, _, errors = finished(lost)
+        assert (status, "a node of the cluster was lost" in errors) == (1, True), errors
+        again = begun(corpus, "lost.jsonl", environment, *ray)
+        assert results(again, corpus, "lost.jsonl") == here
 
 
 def test_what_is_wrong_is_told_before_anything_is_begun(corpus: Path, environment: dict[str, str]) -> None:
