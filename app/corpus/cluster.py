@@ -170,7 +170,6 @@ def _connect(address: str) -> None:
     if address.startswith("ray://"):
         raise CorpusError("--ray: run this on a machine of the cluster; its address is auto there")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its logs have all the rest
     local = {"include_dashboard": False} if address == "local" else {}
     ending = signal.getsignal(signal.SIGTERM)
     try:
