@@ -48,7 +48,7 @@ def open_engine(
     load = partial(load, precision=settings.precision)
     model = load()
     beams = decoding_options(options.parameters, model.info).num_beams
-    threads = lanes or threads_for(model.info, settings.max_rows or MOST_WAITING)
+    threads = lanes or threads_for(model.info, settings.max_rows or MOST_WAITING, settings.cores)
     rows = settings.max_rows or LANE_TEXTS * beams * threads
     processes = None
     if threads > 1:  # a single one shares its core with us, and needs no process of its own

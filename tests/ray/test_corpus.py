@@ -20,6 +20,7 @@ from tests.cli.conftest import store as store
 from tests.cli.test_command import finished
 from tests.texts import CORPUS
 
+pytestmark = pytest.mark.slow
 ROWS = 4500  # four shards and a half
 QUICK = ("--num-beams", "1", "--max-length", "6")
 
