@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from transformers import LEDForConditionalGeneration, PreTrainedModel
@@ -99,12 +99,14 @@ def generate(network: PreTrainedModel, source: Sequence[int], options: DecodingO
 
 
 def written(ids: Sequence[int], options: DecodingOptions) -> list[int]:
-    """The summary among what `generate` returns: its start, tokens, and the end or one token more."""
+    """What has a text among what `generate` returns: its start, tokens, and the end or one token more."""
     tokens = list(ids[1:])
-    return tokens[: tokens.index(END)] if END in tokens else tokens[: options.max_length]
+    summary = tokens[: tokens.index(END)] if END in tokens else tokens[: options.max_length]
+    return [token for token in summary if token != BEFORE]
 
 
 @given(burst=st.lists(st.tuples(sources, options), min_size=1, max_size=5))
+@example([([9, 3], replace(GREEDY, max_length=9, no_repeat_ngram_size=2))])  # ProphetNet begins a sentence in it
 @settings(max_examples=30, deadline=None)
 def test_a_burst_of_mixed_options_becomes_what_generate_makes_of_each(
     network: PreTrainedModel, engine: Engine, burst: list[tuple[list[int], DecodingOptions]]
