@@ -14,9 +14,9 @@ from typing import Annotated
 import orjson
 import typer
 
-from app.cli.options import Device, Precision, Store
+from app.cli.options import Device, Precision, Store, settings_of
 from app.cli.output import facts, print_columns
-from app.config import Settings, let_waiting_threads_sleep, load_settings
+from app.config import Settings, let_waiting_threads_sleep
 from app.errors import CheckpointError
 from app.models.checkpoint import PLAIN_NAME, publish
 from app.schemas import Model
@@ -41,8 +41,7 @@ def bring(
     checkpoint is left out. It is loaded and tried before it lies in the store; until then, nothing there changes.
     """
     let_waiting_threads_sleep()
-    given = {"model_store": model_store, "device": device, "precision": precision}
-    settings = load_settings(**{option: value for option, value in given.items() if value is not None})
+    settings = settings_of(model_store=model_store, device=device, precision=precision)
     store, source = settings.model_store, Path(os.path.realpath(path))
     if not source.is_dir():
         raise CheckpointError(f"{path}: not a folder; name one that holds a checkpoint")

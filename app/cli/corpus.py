@@ -25,10 +25,11 @@ from app.cli.options import (
     RepetitionPenalty,
     Store,
     parameters,
+    settings_of,
 )
 from app.cli.output import say
 from app.cli.progress import pace
-from app.config import Settings, let_waiting_threads_sleep, load_settings
+from app.config import Settings, let_waiting_threads_sleep
 from app.errors import ConfigurationError
 from app.schemas import Options
 
@@ -107,8 +108,7 @@ def corpus(
         early_stopping=early_stopping,
     )
     options = Options(model=model, parameters=chosen, truncation=truncation)
-    given = {"model": model, "model_store": model_store, "device": device, "precision": precision}
-    settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+    settings = settings_of(model=model, model_store=model_store, device=device, precision=precision)
     let_waiting_threads_sleep()
     # Only now: a wrong setting is told at once, what they need takes seconds to load.
     from app.corpus.formats import open_corpus

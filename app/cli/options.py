@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from app.config import Settings, load_settings
 from app.schemas import Parameters, Truncation
 
 HERE, SEARCH = "Where the work is done", "How the summary is searched for"
@@ -83,6 +84,11 @@ Cut = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON instead of text: the object that the API answers.")]
+
+
+def settings_of(**chosen: object) -> Settings:
+    """What was chosen; the rest is the environment's. Raises ConfigurationError."""
+    return load_settings(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def parameters(*, early_stopping: str | None, **chosen: float | None) -> Parameters:
