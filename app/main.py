@@ -31,9 +31,10 @@ from app.api.tracing import Tracing, open_tracing
 from app.config import Settings
 from app.engine.costs import Load
 from app.engine.engine import Engine, threads_for
-from app.engine.process import LoadModel, ProcessLanes
+from app.engine.process import ProcessLanes
 from app.engine.settling import settle
 from app.engine.trial import try_out
+from app.engine.zygote import LoadModel
 from app.errors import CheckpointError, RequestError, in_one_line
 from app.keys import open_keys
 from app.metrics import Metrics, PrometheusObserver

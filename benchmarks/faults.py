@@ -50,29 +50,31 @@ class Processes:
         return next(pid for pid, command in commands.items() if b"forkserver" in command)
 
     @property
+    def zygotes(self) -> list[int]:
+        return children(self.forkserver)
+
+    @property
     def lanes(self) -> list[int]:
         """Those alive: also when what they were forked from is not."""
-        self._lanes |= {pid: _began(pid) for pid in children(self.forkserver)}
+        self._lanes |= {pid: _began(pid) for zygote in self.zygotes for pid in children(zygote)}
         self._lanes = {pid: began for pid, began in self._lanes.items() if began and _began(pid) == began}
         return list(self._lanes)
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done to the lanes and the forkserver."""
+    """What is done to the lanes and what they are forked from."""
 
     name: str
     number: int
     all_lanes: bool = False
-    forkserver: bool = False
+    ancestors: bool = False
 
     def inject(self, processes: Processes, random: Random) -> int:
         """How many lanes it costs."""
-        lanes, forkserver = processes.lanes, processes.forkserver
-        if self.forkserver:
-            os.kill(forkserver, self.number)
+        lanes, ancestors = processes.lanes, [processes.forkserver, *processes.zygotes]
         struck = lanes if self.all_lanes else [random.choice(lanes)]
-        for pid in struck:
+        for pid in [*(ancestors if self.ancestors else ()), *struck]:
             os.kill(pid, self.number)
         return len(struck)
 
@@ -80,7 +82,7 @@ class Fault:
 FAULTS = (
     Fault("a lane is killed", signal.SIGKILL),
     Fault("all lanes are killed", signal.SIGKILL, all_lanes=True),
-    Fault("a lane and what it is forked from are killed", signal.SIGKILL, forkserver=True),
+    Fault("a lane and what it is forked from are killed", signal.SIGKILL, ancestors=True),
     Fault(f"a lane is stopped (given up after {PATIENCE_SECONDS:g} s)", signal.SIGSTOP),
 )
 

@@ -53,8 +53,8 @@ def children(pid: int) -> list[int]:
 
 
 def lanes(pid: int) -> set[int]:
-    """The processes in which a service decodes: another one, which it has started, forks them."""
-    return {lane for child in descendants(pid) for lane in descendants(child)}
+    """The processes in which a service decodes: forked from those that have loaded the models."""
+    return {lane for child in children(pid) for zygote in children(child) for lane in children(zygote)}
 
 
 def age(pid: int) -> float:

@@ -1,18 +1,17 @@
 """A lane in a process of its own: threads of one interpreter wait for each other, and for the event loop.
 
 The process steps on by itself while anything is live. It tells at once of whoever is over, and otherwise every few
-milliseconds; between two steps it looks whether there is an order.
+milliseconds; between two steps it looks whether there is an order. All lanes of a model are forked from one zygote.
 """
 
-import atexit
 import logging
-import multiprocessing
 import multiprocessing.util
 import os
 import select
 import shutil
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections import deque
@@ -21,41 +20,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from app.engine import forks
 from app.engine.batch import Order, Report, RunningBatch
 from app.engine.channel import Channel
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, LaneUnavailableError, OpenLane, threads_of
-from app.engine.settling import settle
+from app.engine.zygote import Loaded, LoadModel, Zygote, reason_of
 from app.models.base import ModelInfo, Seq2SeqModel
-from app.numerals import Numerals
 
 logger = logging.getLogger(__name__)
 
 REPORT_SECONDS = 0.02
-START_SECONDS = 120.0
+START_SECONDS = 30.0  # of a lane, whose model is loaded already
 SILENT_SECONDS = 5.0  # hardly any encoder pass or step takes this long, unless a model is so large that it must
 STALLED_SECONDS = 30.0  # none takes this long, or twice as long as it must: the process hangs
 SLOW_CORE = 1e10  # operations a second
 STOP_SECONDS = 2.0
-UNKNOWN_STATUS = 255  # of a process that outlived the one it was forked from
 
 OpenBatch = Callable[[], RunningBatch]
-LoadModel = Callable[[], Seq2SeqModel]  # travels to the process: a module's function, or a partial of one
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    digest: str
-    forked_from: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Unloadable:
-    """Why there is no lane. No text has come to the process yet: its words may be told."""
-
-    reason: str
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +58,24 @@ class ProcessLanes:
 
     def __init__(self, load: LoadModel, model: Seq2SeqModel, rows: int) -> None:
         """model: what `load` loads, and where it comes from."""
-        self._start = partial(ProcessLane, load, model.info, rows)
+        self._load, self._info, self._rows = load, model.info, rows
         self._in_thread: OpenLane = threads_of(model, time.monotonic)
         self._prepared: deque[Lane] = deque()
         self._possible = True
-        self._forkserver: int | None = None  # of the last lane
+        self._lock = threading.Lock()  # guards the zygote
+        self._zygote: Zygote | None = None
+        self._forkserver: int | None = None  # of the last zygote
 
     def prepare(self, count: int) -> None:
-        """Open so many beforehand, side by side."""
-        started: list[ProcessLane] = []
+        """Open so many beforehand."""
         try:
-            started.extend(self._start() for _ in range(count))  # one by one: those that began are known
-            for lane in started:
-                self._forkserver = lane.wait_until_ready()
+            for _ in range(count):
+                self._prepared.append(self._open())
         except Exception as error:  # of the system, of the model, or of what has to travel to a process
             logger.error("the model runs in threads, for it can have no processes of its own: %s", reason_of(error))
-            for lane in started:
-                lane.close()
+            while self._prepared:
+                self._prepared.pop().close()
             self._possible = False
-        else:
-            self._prepared.extend(started)
 
     def __call__(self, rows: int) -> Lane:
         """Instead of one that died there is no thread: who killed it would kill the service.
@@ -102,18 +86,27 @@ class ProcessLanes:
             return self._in_thread(rows)
         with suppress(IndexError):
             return self._prepared.popleft()
+        return self._open()
+
+    def _open(self) -> "ProcessLane":
+        with self._lock:
+            if self._zygote is None or not self._zygote.alive:
+                self._zygote = self._begun()
+            try:
+                return ProcessLane(self._zygote, self._info, self._rows)
+            except LaneUnavailableError:
+                self._zygote = None  # something is the matter with it
+                raise
+
+    def _begun(self) -> Zygote:
         try:
-            lane = self._start()
+            zygote = Zygote(self._load, self._info.digest)
         except (FileNotFoundError, ConnectionError):
             if self._forkserver is not None:
                 forks.give_up(self._forkserver)
             raise
-        try:
-            self._forkserver = lane.wait_until_ready()
-        except BaseException:
-            lane.close()
-            raise
-        return lane
+        self._forkserver = zygote.wait_until_ready()
+        return zygote
 
 
 class ProcessLane(Lane):
@@ -121,9 +114,9 @@ class ProcessLane(Lane):
 
     posts = True
 
-    def __init__(self, load: LoadModel, info: ModelInfo, capacity: int) -> None:
-        """Starts the process, and does not wait for it. info: of the model that it must find."""
-        self._digest, self._slowest = info.digest, slowest_pass(info)
+    def __init__(self, zygote: Zygote, info: ModelInfo, capacity: int) -> None:
+        """Raises LaneUnavailableError."""
+        self._zygote, self._slowest = zygote, slowest_pass(info)
         self._failures = 0
         self._lost: Exception | None = None  # why an order was not sent
         self._nudged = self._checked = False  # since the last report
@@ -132,35 +125,24 @@ class ProcessLane(Lane):
         self._nudge, nudged = socket.socketpair()
         self._nudge.setblocking(False)
         self._channel = Channel(ours)
-        with theirs, nudged:
-            try:
-                forks.prepare()
-                context = multiprocessing.get_context("forkserver")
-                self._process = context.Process(target=_main, args=(load, capacity, theirs, nudged), daemon=True)
-                self._process.start()
-            except BaseException:
-                self._channel.close()
-                self._nudge.close()
-                raise
-        assert self._process.pid is not None
-        self.pid: int = self._process.pid
-        # At an exit that nobody prepared for, it would be waited for while it waits for orders.
-        atexit.register(self._end)
+        try:
+            with theirs, nudged:
+                zygote.fork(partial(_run, capacity), theirs, nudged)
+            self.pid = self._wait_until_ready()
+        except BaseException:
+            self._channel.close()  # which is the end of a process that begins late
+            self._nudge.close()
+            raise
 
-    def wait_until_ready(self) -> int:
-        """The process that it was forked from. Raises LaneUnavailableError."""
+    def _wait_until_ready(self) -> int:
         try:
             ready = self._channel.receive(START_SECONDS)
         except TimeoutError as error:
             raise LaneUnavailableError(f"its process has not begun within {START_SECONDS:g} s") from error
         except (OSError, EOFError) as error:
             raise LaneUnavailableError("its process died at once") from error
-        if isinstance(ready, _Unloadable):
-            raise LaneUnavailableError(ready.reason)
-        if ready.digest != self._digest:
-            raise LaneUnavailableError("the checkpoint in the model store has changed")
         assert isinstance(ready, _Ready)
-        return ready.forked_from
+        return ready.pid
 
     def post(self, order: Order) -> None:
         try:
@@ -196,22 +178,14 @@ class ProcessLane(Lane):
             self._nudge.send(b".")
 
     def close(self) -> None:
-        atexit.unregister(self._end)
-        self._end()
+        if not self._channel.hang_up(STOP_SECONDS):  # it is there still: so the number is still its own
+            os.kill(self.pid, signal.SIGKILL)
         self._channel.close()
         self._nudge.close()
-        self._process.join(STOP_SECONDS)
-        if self._process.exitcode not in (0, None, UNKNOWN_STATUS):
-            logger.warning("process %d of a lane ended with status %d", self.pid, self._process.exitcode)
-        with suppress(ChildProcessError):  # unless the process that it was forked from has died, and it became our own
+        if status := self._zygote.status_of(self.pid, STOP_SECONDS):
+            logger.warning("process %d of a lane ended with status %d", self.pid, status)
+        with suppress(ChildProcessError):  # unless the zygote has died, and it became our own
             os.waitpid(self.pid, os.WNOHANG)
-        with suppress(ValueError):  # nobody tells how it ended
-            self._process.close()
-
-    def _end(self) -> None:
-        """Whoever does not hang up is there still: so the number is still its own."""
-        if not self._channel.hang_up(STOP_SECONDS):
-            os.kill(self.pid, signal.SIGKILL)
 
     def _receive(self) -> Report | None:
         stalled = max(STALLED_SECONDS, 2 * self._slowest)
@@ -241,17 +215,17 @@ def slowest_pass(info: ModelInfo) -> float:
     return 2 * info.parameters * info.limits.max_source_tokens / SLOW_CORE
 
 
-def _main(load: LoadModel, capacity: int, orders: socket.socket, nudges: socket.socket) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # meant for the service: it ends this process when it is done with it
+def _run(capacity: int, loaded: Loaded, orders: socket.socket, nudges: socket.socket) -> None:
+    """The life of a lane, from the moment when its process is forked."""
     channel = Channel(orders)
     try:
-        with torch.inference_mode():
-            _serve(load, capacity, channel, nudges)
+        process = _Process(loaded, capacity, channel, nudges)
+        channel.send(_Ready(os.getpid()))
+        process.run()
     except (OSError, EOFError):  # the service has hung up, or is gone
         _clean_up(channel)
     except Exception as error:  # in the log of the service, which is told by the end of this process; without its words
-        logger.error("a lane ends: %s\n%s", type(error).__name__, _frames(error))
+        logger.error("a lane ends: %s\n%s", type(error).__name__, frames(error))
 
 
 def _clean_up(channel: Channel) -> None:
@@ -264,25 +238,12 @@ def _clean_up(channel: Channel) -> None:
         pass
 
 
-def _serve(load: LoadModel, capacity: int, channel: Channel, nudges: socket.socket) -> None:
-    torch.set_num_threads(1)
-    try:
-        model = load()
-        process = _Process(model, capacity, channel, nudges)
-    except Exception as error:
-        channel.send(_Unloadable(reason_of(error)))
-        return
-    settle()
-    channel.send(_Ready(model.info.digest, os.getppid()))
-    process.run()
-
-
 class _Process:
     """The child's end."""
 
-    def __init__(self, model: Seq2SeqModel, capacity: int, channel: Channel, nudges: socket.socket) -> None:
+    def __init__(self, loaded: Loaded, capacity: int, channel: Channel, nudges: socket.socket) -> None:
         nudges.setblocking(False)
-        self._open: OpenBatch = partial(RunningBatch, model, Numerals(model.pieces), capacity, time.monotonic)
+        self._open: OpenBatch = partial(RunningBatch, *loaded, capacity, time.monotonic)
         self._batch = self._open()
         self._channel, self._nudges = channel, nudges
         self._poll = select.poll()
@@ -302,7 +263,7 @@ class _Process:
                     self._batch.advance(order)
             except Exception as error:
                 self._failures += 1
-                self._channel.send(_Failure(self._failures, type(error).__name__, _frames(error)))
+                self._channel.send(_Failure(self._failures, type(error).__name__, frames(error)))
                 self._batch = self._open()
                 continue
             now = time.monotonic()
@@ -325,10 +286,5 @@ class _Process:
         return False
 
 
-def _frames(error: Exception) -> str:
+def frames(error: Exception) -> str:
     return "".join(traceback.format_tb(error.__traceback__))
-
-
-def reason_of(error: Exception) -> str:
-    """One line. Only of errors from before any text has come: their words may quote what they are about."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.processes import age, catches, family, held, lanes
+from benchmarks.processes import age, catches, children, family, held, lanes
+from benchmarks.systems import descendants
+from tests.api.waiting import eventually
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs /proc")
 
@@ -45,11 +47,18 @@ def test_a_family_is_a_process_and_all_it_started() -> None:
     with python("import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'])") as process:
         first, child = family(process.pid)
         assert first.pid == process.pid
-        assert child.pid in lanes(os.getpid())
         assert age(child.pid) <= age(process.pid)
     with pytest.raises(FileNotFoundError):
         family(process.pid)
     assert age(process.pid) == 0
+
+
+def test_lanes_are_forked_from_what_another_process_has_forked() -> None:
+    start = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {!r}])"
+    with python(start.format(start.format("input()") + "; input()")) as process:
+        eventually(lambda: len(descendants(process.pid)) == 2)
+        (lane,) = descendants(process.pid).keys() - children(process.pid)
+        assert lane in lanes(os.getpid())
 
 
 @pytest.mark.parametrize(

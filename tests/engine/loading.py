@@ -8,6 +8,7 @@ from app.models.base import AttentionInfo, Seq2SeqModel
 from tests.fakes import WORD_IDS, FakeModel, Row, fake_info
 
 FEVER = "zulu"  # a word that kills the process
+HEAVY_MIB = 64
 
 
 def fake() -> Seq2SeqModel:
@@ -32,3 +33,14 @@ def changed() -> Seq2SeqModel:
 
 def missing() -> Seq2SeqModel:
     raise CheckpointError("no checkpoint here any more")
+
+
+def heavy() -> Seq2SeqModel:
+    model = FakeModel()
+    model.weights = os.urandom(HEAVY_MIB << 20)  # type: ignore[attr-defined]
+    return model
+
+
+def fatal() -> Seq2SeqModel:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError

@@ -17,8 +17,9 @@ from app.engine.batch import Order, Outcome
 from app.engine.engine import Engine
 from app.engine.job import Plan, Task, Ticket
 from app.engine.lane import LaneDiedError, LaneFailedError, LaneUnavailableError, ThreadLane
-from app.engine.process import SLOW_CORE, LoadModel, ProcessLane, ProcessLanes
+from app.engine.process import SLOW_CORE, ProcessLane, ProcessLanes
 from app.engine.request import SummaryRequest
+from app.engine.zygote import LoadModel, Zygote
 from app.errors import DrainingError, ModelFailedError
 from app.models.base import AttentionOptions, DecodingOptions, ModelInfo
 from tests.api.waiting import eventually
@@ -64,9 +65,10 @@ def running(lanes: Pids, observer: RecordingObserver | None = None, threads: int
 
 @contextmanager
 def opened(load: LoadModel = loading.fake, info: ModelInfo = INFO) -> Iterator[ProcessLane]:
-    lane = ProcessLane(load, info, ROWS)
+    zygote = Zygote(load, info.digest)
+    zygote.wait_until_ready()
+    lane = ProcessLane(zygote, info, ROWS)
     try:
-        lane.wait_until_ready()
         yield lane
     finally:
         lane.close()
@@ -328,11 +330,15 @@ def test_the_worker_is_ready_while_one_of_its_lanes_is_there_and_not_while_none_
         os.kill(first.pid, signal.SIGCONT)
 
 
-def test_when_what_lanes_are_forked_from_is_killed_they_go_on_and_can_be_replaced() -> None:
+@pytest.mark.parametrize("generations", [1, 2], ids=["the zygote", "what that is forked from"])
+def test_when_what_lanes_are_forked_from_is_killed_they_go_on_and_can_be_replaced(generations: int) -> None:
     lanes = Pids(loading.fake)
     requests = [SummaryRequest(word, BEAMS) for word in WORDS]
     with running(lanes) as engine:
-        os.kill(parent_of(lanes.lanes[0].pid), signal.SIGKILL)
+        ancestor = lanes.lanes[0].pid
+        for _ in range(generations):
+            ancestor = parent_of(ancestor)
+        os.kill(ancestor, signal.SIGKILL)
         for request, future in zip(requests, engine.submit(requests), strict=True):
             assert_same(future.result(PATIENCE), alone(request))
         os.kill(lanes.lanes[0].pid, signal.SIGKILL)
@@ -417,13 +423,14 @@ def test_without_any_lane_work_is_refused_until_there_is_one_again(monkeypatch: 
 
 
 SERVICE = """
-from tests.engine.test_process import ENDLESS, FakeModel, Order, ProcessLane, loading, task
+from tests.engine.test_process import ENDLESS, INFO, Order, ProcessLane, Zygote, loading, task
 if __name__ == "__main__":
-    lane = ProcessLane(loading.fake, FakeModel().info, 8)
-    lane.wait_until_ready()
+    zygote = Zygote(loading.fake, INFO.digest)
+    zygote.wait_until_ready()
+    lane = ProcessLane(zygote, INFO, 8)
     order = Order([(task("alpha", ENDLESS), [0])])
     lane.advance(order)
-    print(lane.pid, flush=True)
+    print(lane.pid, zygote.pid, flush=True)
     {then}
 """
 
@@ -437,7 +444,8 @@ def test_a_process_ends_with_its_service(then: str, tmp_path: Path) -> None:
         [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     ) as service:
         assert service.stdout is not None
-        pid = int(service.stdout.readline())
+        pids = map(int, service.stdout.readline().split())
         if then == "input()":
             service.kill()
-    eventually(gone(pid))
+    for pid in pids:
+        eventually(gone(pid))

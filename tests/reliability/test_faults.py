@@ -20,7 +20,7 @@ import pytest
 
 from tests.api.waiting import PATIENCE, eventually
 from tests.fakes import POISON, WORDS
-from tests.reliability.lanes import forkserver, lanes
+from tests.reliability.lanes import forkserver, lanes, zygotes
 from tests.reliability.serving import FEVER, IMPATIENT, JUMPING, WITHOUT_TMP, store
 from tests.test_server import ROOT, Process, environment
 
@@ -95,7 +95,8 @@ def strike(server: Process, folder: Path, random: Random, kind: int) -> None:
     """Kill or stop a lane, or kill all of them with what they are forked from; until they are replaced."""
     struck, restarts = pids(server), len(backs(folder))
     if kind == 2:
-        kill(forkserver(server.process.pid))
+        for pid in (forkserver(server.process.pid), *zygotes(server.process.pid)):
+            kill(pid)
     else:
         struck = [random.choice(struck)]
     for pid in struck:
@@ -166,12 +167,25 @@ def test_texts_that_kill_or_break_the_model_fail_alone(server: Process) -> None:
     eventually(lambda: ready(server))
 
 
-def test_when_the_model_store_vanishes_serving_goes_on_and_lanes_come_back_with_it(tmp_path: Path) -> None:
+def test_when_the_model_store_vanishes_a_lane_comes_back_without_it(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        expected = summary(server, TEXTS[0])
+        (tmp_path / "store").rename(tmp_path / "vanished")
+        for pid in pids(server):
+            before = len(backs(tmp_path))
+            kill(pid)
+            eventually(lambda before=before: len(backs(tmp_path)) > before)  # type: ignore[misc]
+        assert summary(server, TEXTS[0]) == expected
+
+
+def test_when_what_has_the_model_dies_too_serving_goes_on_and_lanes_come_back_with_the_store(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         first, second = pids(server)
+        (zygote,) = zygotes(server.process.pid)
         expected = summary(server, TEXTS[0])
         (tmp_path / "store").rename(tmp_path / "vanished")
         with load(server) as answers:
+            kill(zygote)
             kill(first)
             eventually(lambda: reasons(tmp_path))
             some_more(answers)
@@ -219,9 +233,10 @@ def test_when_the_folder_for_temporary_files_is_emptied_a_lane_is_replaced_all_t
     tmp_path: Path, temporary: Path
 ) -> None:
     with serving(tmp_path, TMPDIR=str(temporary)) as server:
-        struck = pids(server)[0]
+        struck, (zygote,) = pids(server)[0], zygotes(server.process.pid)
         (used,) = temporary.iterdir()
         shutil.rmtree(used)
+        kill(zygote)
         kill(struck)
         eventually(lambda: backs(tmp_path))
         assert summary(server, TEXTS[0])
