@@ -13,9 +13,9 @@ The rules, all of them:
   among the next `LOOK_AHEAD`, so that little padding is encoded. A job that needs more rows than are free lets others
   pass. Whoever was overtaken `LOOK_AHEAD` times is overtaken no more: rows that come free are kept for it. So nobody
   starves, and a wide job does not block the others for ever.
-- Encoding interrupts decoding, and few are encoded nearly as long as several. So where more than half of its rows are
-  in use, a lane takes newcomers when there are rows and jobs for `FEWEST_JOIN` of them, or else every `PATIENCE`th
-  step.
+- Encoding interrupts decoding, and few are encoded nearly as long as several. So where more than half of the rows
+  are in use that it may use, a lane takes newcomers when there are rows and jobs for `FEWEST_JOIN` of them, or else
+  every `PATIENCE`th step.
 - Where a step costs each row the same in any company, as in int8 on a CPU, rows that share it wait for one another.
   There a lane takes nobody beyond `calm_rows` rows, unless `CROWDED` times as many rows as it has in use wait: then a
   fuller lane is a little cheaper.
@@ -394,10 +394,12 @@ class Scheduler(Generic[JobT]):
 
     def _holds_back(self, lane: _Lane[JobT]) -> bool:
         """Whether newcomers wait for more of them."""
-        if 2 * lane.used <= lane.rows or lane.waited + 1 >= PATIENCE:
+        crowded = self._queue.load.rows / CROWDED
+        usable = min(lane.budget, crowded if crowded > self._calm_rows else math.inf)
+        if 2 * lane.used <= usable or lane.waited + 1 >= PATIENCE:
             return False
         first = self._queue.first(FEWEST_JOIN)
-        return len(first) < FEWEST_JOIN or lane.spare < sum(entry.job.rows for entry in first)
+        return len(first) < FEWEST_JOIN or usable - lane.used < sum(entry.job.rows for entry in first)
 
 
 def passes(jobs: Sequence[SourceT]) -> list[list[SourceT]]:
