@@ -26,7 +26,7 @@ from app.engine.worker import Worker
 from app.errors import ModelFailedError, OverloadedError, RequestError, TooLargeError, TooLateError
 from app.models.base import ModelInfo, Seq2SeqModel
 
-MOST_THREADS = 8  # in processes of their own, each has the model once more
+MOST_THREADS = 8  # in processes of their own: more were never measured
 FEWEST_ROWS = 8  # of a thread
 LONG_WAIT = 0.1  # seconds; whoever had less time than that cannot blame the service for being read late
 
