@@ -47,15 +47,17 @@ class RayCluster:
         node = self.cluster.add_node(num_cpus=cores, object_store_memory=OBJECT_STORE, include_dashboard=False, **ports)
         self.nodes.append(node)
 
-    def kill_node(self, number: int) -> None:
-        """All of its processes at once, as if its machine were gone, without a word to anybody."""
+    def kill_node(self, number: int) -> float:
+        """All of its processes at once, as if its machine were gone, without a word to anybody. Returns the moment."""
         node = self.nodes.pop(number)
         # Ray's own way leaves its workers alive until they notice: so long a replica there would take requests.
         raylets = [each.process.pid for each in node.all_processes["raylet"]]
         for pid in [*raylets, *(pid for raylet in raylets for pid in descendants(raylet))]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        struck = time.monotonic()
         self.cluster.remove_node(node, allow_graceful=False)
+        return struck
 
     def deploy(self, config: Config) -> None:
         """As `serve deploy` does; returns at once. Replicas that may stay as they are are not replaced."""
