@@ -47,15 +47,9 @@ class RayCluster:
         node = self.cluster.add_node(num_cpus=cores, object_store_memory=OBJECT_STORE, include_dashboard=False, **ports)
         self.nodes.append(node)
 
-    def kill_node(self, number: int) -> None:
-        """All of its processes at once, as if its machine were gone, without a word to anybody."""
-        node = self.nodes.pop(number)
-        # Ray's own way leaves its workers alive until they notice: so long a replica there would take requests.
-        raylets = [each.process.pid for each in node.all_processes["raylet"]]
-        for pid in [*raylets, *(pid for raylet in raylets for pid in descendants(raylet))]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.cluster.remove_node(node, allow_graceful=False)
+    def kill_node(self, number: int) -> float:
+        """Returns the moment."""
+        return kill(self.cluster, self.nodes.pop(number))
 
     def deploy(self, config: Config) -> None:
         """As `serve deploy` does; returns at once. Replicas that may stay as they are are not replaced."""
@@ -102,6 +96,18 @@ class RayCluster:
         nodes = self.nodes if number is None else [self.nodes[number]]
         raylets = [each.process.pid for node in nodes for each in node.all_processes["raylet"]]
         return [pid for raylet in raylets for pid in descendants(raylet) if title_of(pid).startswith(title)]
+
+
+def kill(cluster: Cluster, node: Any) -> float:
+    """All processes of a node at once, as if its machine were gone, without a word to anybody. Returns the moment."""
+    # Ray's own way leaves its workers alive until they notice: so long they would go on with their work.
+    raylets = [each.process.pid for each in node.all_processes["raylet"]]
+    for pid in [*raylets, *(pid for raylet in raylets for pid in descendants(raylet))]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    struck = time.monotonic()
+    cluster.remove_node(node, allow_graceful=False)
+    return struck
 
 
 def _messages(application: Any) -> list[str]:

@@ -89,8 +89,7 @@ def kill_a_node(cluster: RayCluster, number: int, cores: int) -> Happens:
 
     def happens() -> float:
         before, victims = cluster.replicas(), set(cluster.replicas(number))
-        cluster.kill_node(number)
-        struck = time.monotonic()
+        struck = cluster.kill_node(number)
         cluster.add_node(cores)
         cluster.wait_for_others(victims, len(before))
         return struck

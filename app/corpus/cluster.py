@@ -6,6 +6,7 @@ import pickle
 import queue
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -115,6 +116,7 @@ class Cluster:
         context.target_max_block_size = 1  # a shard is a block, so that each is a task of its own
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", module="ray.data")  # of less shards than replicas
         here = {ON_NODE: ray.get_runtime_context().get_node_id()}
         begun = ray.data.from_items([0])
         shards = begun.map_batches(partial(_read, corpus, finished), batch_size=1, num_cpus=0, label_selector=here)

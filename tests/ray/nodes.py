@@ -7,7 +7,7 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-OBJECT_STORE = 80 * 2**20  # bytes
+from benchmarks.ray_cluster import OBJECT_STORE, kill
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
         ]
         print(cluster.address, flush=True)
         if sys.stdin.readline():
-            cluster.remove_node(nodes[1], allow_graceful=False)
+            kill(cluster, nodes[1])
             print("killed", flush=True)
             sys.stdin.read()
     finally:

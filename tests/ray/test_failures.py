@@ -96,7 +96,6 @@ def test_there_may_be_less_replicas_and_more_without_a_failed_request(two: Small
         assert len(two.cluster.replicas()) == replicas
 
 
-@pytest.mark.slow
 def test_when_a_node_is_killed_only_what_was_in_flight_there_fails(two: Small) -> None:
     course = two.under_load(kill_a_node(two.cluster, 1, 1))
     assert course.failed_later == []
