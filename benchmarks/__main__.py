@@ -22,6 +22,7 @@ from benchmarks import (
     leavers,
     open_loop,
     overload,
+    replicas,
     restarts,
     roofline,
     scaling,
@@ -255,6 +256,19 @@ def restarts_command(
     """Stops and reloads under load: what becomes of every single request."""
     plan = restarts.Plan(3 if quick else stops, 4 if quick else reloads, clients, seconds)
     print(restarts.measure(precision, plan, output))
+
+
+@app.command(name="replicas")
+def replicas_command(
+    precision: Precision = "auto",
+    rounds: int = 3,
+    seconds: Annotated[float, typer.Option(help="Of each run.")] = 5.0,
+    output: Output = OUTPUT,
+    quick: Quick = False,
+) -> None:
+    """Behind nginx, which has to be installed: what a second replica brings."""
+    plan = replicas.Plan(rounds=rounds, seconds=seconds)
+    print(replicas.measure(precision, replicas.Plan((64,), (1,), 1, 1.0) if quick else plan, output))
 
 
 @app.command(name="ray")

@@ -6,22 +6,19 @@ time each of them took stands beside the rates.
 """
 
 import os
-import resource
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import load
 from benchmarks.ray_cluster import PROXY, RayCluster, config, ray_cluster
-from benchmarks.report import Results, cores, say, table
+from benchmarks.replicas import bind, family, measured
+from benchmarks.report import Results, say, table
 from benchmarks.systems import System, descendants, running
 from benchmarks.texts import mixed_texts
 
 TEXTS = 200
 ALONE, ONE, TWO = "without Ray", "one replica", "two replicas"
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +47,6 @@ def measure(precision: str, plan: Plan, folder: Path) -> str:
                 bind(cluster.replicas())
                 _load(kept, system, cluster.url, way, number, plan, lambda: groups(cluster))
     return kept.write(_report(kept, plan))
-
-
-def bind(services: Sequence[int]) -> None:
-    """Each of them, with all of its processes, to a core of its own."""
-    for number, service in enumerate(services):
-        for pid in family([service]):
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), {sorted(os.sched_getaffinity(0))[number % cores()]})
-
-
-def family(pids: Sequence[int]) -> set[int]:
-    return {each for pid in pids for each in (pid, *descendants(pid))}
 
 
 def groups(cluster: RayCluster) -> dict[str, set[int]]:
@@ -99,34 +84,6 @@ def _load(
                 }
             )
             say(f"round {number}: {way}, {clients} clients, {beams} beams: {found.rate:.1f} a second")
-
-
-@contextmanager
-def measured(groups: Mapping[str, set[int]]) -> Iterator[dict[str, float]]:
-    """Cores that each group was busy with, and the load; filled in at the end."""
-    found: dict[str, float] = {}
-    began, before = time.monotonic(), {name: _seconds(pids) for name, pids in groups.items()}
-    load_before = _children()
-    yield found
-    took = time.monotonic() - began
-    found |= {f"{name}_cores": (_seconds(pids) - before[name]) / took for name, pids in groups.items()}
-    found["load_cores"] = (_children() - load_before) / took
-
-
-def _seconds(pids: set[int]) -> float:
-    """Processor time of those who are still there."""
-    ticks = 0
-    for pid in pids:
-        with suppress(OSError):
-            values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(values[11]) + int(values[12])
-    return ticks / TICKS
-
-
-def _children() -> float:
-    """Of the children that have ended: the load generators."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _report(kept: Results, plan: Plan) -> list[str]:
