@@ -14,7 +14,7 @@ from app.schemas import Options
 
 LANE_TEXTS = 128  # live ones; beside so many, those that leave before others join are few
 MOST_WAITING = 2048  # texts, live ones included; no lane waits for a shard to be read, or for one to be written
-TOGETHER = 32  # texts that are submitted at once
+TOGETHER = 256  # texts that are submitted at once: whoever does it finds cold caches each time
 
 
 class Occupancy(EngineObserver):
