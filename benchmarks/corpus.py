@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from training.data import read
 
 TOLD = re.compile(r"([\d,]+) summaries by .*; (\d+) rows/s, the engine ([\d.]+)% full")
 LOOK_SECONDS = 0.5
+MEMORY_SECONDS = 5.0  # between two looks at all pages of all processes, which take some 20 ms of a core each
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,10 @@ class _Run:
         """Uninterrupted: summaries, rows a second, how full the engine was, and the most memory of all processes."""
         process, started, most = self._start(self._output), time.monotonic(), 0.0
         while process.poll() is None:
-            try:
+            with suppress(OSError):  # it is over
                 most = max(most, resident_mib(process.pid))
-            except OSError:  # it is over
-                break
-            time.sleep(LOOK_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(MEMORY_SECONDS)
         told = self._told(process)
         seconds = time.monotonic() - started
         return {
@@ -127,7 +128,7 @@ def _report(kept: Results) -> str:
             f"{record['summaries']:,}",
             f"{record['rate']:.0f}",
             f"{record['limit']:.0f}",
-            f"{record['share']:.2f}",
+            f"{record['share']:.3f}",
             f"{record['full']:.1%}",
             f"{record['seconds']:.0f}",
             f"{record['mib']:.0f}",
