@@ -283,9 +283,9 @@ def ray_command(
     """Ray Serve: what it costs a request, what a second replica brings, and what is lost with a replica or a node."""
     from benchmarks import ray_failures, ray_throughput  # with a library that only these need
 
-    plan = ray_throughput.Plan(rounds=rounds, seconds=seconds)
+    plan = replicas.Plan(rounds=rounds, seconds=seconds)
     if quick:
-        plan, rounds = ray_throughput.Plan(clients=(64,), beams=(1,), rounds=1, seconds=2.0), 1
+        plan, rounds = replicas.Plan(clients=(64,), beams=(1,), rounds=1, seconds=2.0), 1
     print(ray_throughput.measure(precision, plan, output))
     print(ray_failures.measure(precision, clients, rounds, output))
 

@@ -6,27 +6,17 @@ time each of them took stands beside the rates.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import load
 from benchmarks.ray_cluster import PROXY, RayCluster, config, ray_cluster
-from benchmarks.replicas import bind, family, measured
+from benchmarks.replicas import TEXTS, Plan, bind, family, measured
 from benchmarks.report import Results, say, table
 from benchmarks.systems import System, descendants, running
 from benchmarks.texts import mixed_texts
 
-TEXTS = 200
 ALONE, ONE, TWO = "without Ray", "one replica", "two replicas"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    clients: Sequence[int] = (1, 64)
-    beams: Sequence[int] = (1, 4)
-    rounds: int = 3
-    seconds: float = 5.0
 
 
 def measure(precision: str, plan: Plan, folder: Path) -> str:

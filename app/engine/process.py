@@ -24,7 +24,7 @@ from app.engine import forks
 from app.engine.batch import Order, Report, RunningBatch
 from app.engine.channel import Channel
 from app.engine.lane import Lane, LaneDiedError, LaneFailedError, LaneUnavailableError, OpenLane, threads_of
-from app.engine.zygote import Loaded, LoadModel, Zygote, reason_of
+from app.engine.zygote import STOP_SECONDS, Loaded, LoadModel, Zygote, hang_up, reason_of
 from app.models.base import ModelInfo, Seq2SeqModel
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ START_SECONDS = 30.0  # of a lane, whose model is loaded already
 SILENT_SECONDS = 5.0  # hardly any encoder pass or step takes this long, unless a model is so large that it must
 STALLED_SECONDS = 30.0  # none takes this long, or twice as long as it must: the process hangs
 SLOW_CORE = 1e10  # operations a second
-STOP_SECONDS = 2.0
 
 OpenBatch = Callable[[], RunningBatch]
 
@@ -178,9 +177,7 @@ class ProcessLane(Lane):
             self._nudge.send(b".")
 
     def close(self) -> None:
-        if not self._channel.hang_up(STOP_SECONDS):  # it is there still: so the number is still its own
-            os.kill(self.pid, signal.SIGKILL)
-        self._channel.close()
+        hang_up(self._channel, self.pid)
         self._nudge.close()
         if status := self._zygote.status_of(self.pid, STOP_SECONDS):
             logger.warning("process %d of a lane ended with status %d", self.pid, status)
@@ -225,7 +222,7 @@ def _run(capacity: int, loaded: Loaded, orders: socket.socket, nudges: socket.so
     except (OSError, EOFError):  # the service has hung up, or is gone
         _clean_up(channel)
     except Exception as error:  # in the log of the service, which is told by the end of this process; without its words
-        logger.error("a lane ends: %s\n%s", type(error).__name__, frames(error))
+        logger.error("a lane ends: %s\n%s", type(error).__name__, _frames(error))
 
 
 def _clean_up(channel: Channel) -> None:
@@ -263,7 +260,7 @@ class _Process:
                     self._batch.advance(order)
             except Exception as error:
                 self._failures += 1
-                self._channel.send(_Failure(self._failures, type(error).__name__, frames(error)))
+                self._channel.send(_Failure(self._failures, type(error).__name__, _frames(error)))
                 self._batch = self._open()
                 continue
             now = time.monotonic()
@@ -286,5 +283,5 @@ class _Process:
         return False
 
 
-def frames(error: Exception) -> str:
+def _frames(error: Exception) -> str:
     return "".join(traceback.format_tb(error.__traceback__))

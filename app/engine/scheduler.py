@@ -18,7 +18,7 @@ The rules, all of them:
   every `PATIENCE`th step.
 - Where a step costs each row the same in any company, as in int8 on a CPU, rows that share it wait for one another.
   There a lane takes nobody beyond `calm_rows` rows, unless `CROWDED` times as many rows as it has in use wait: then a
-  fuller lane is a little cheaper.
+  fuller lane is a little cheaper, and before that nobody is held back.
 - The jobs that join together are encoded in passes of at most `PASS_JOBS` of like length (`passes`). They are charged
   with the padding of a single one, jobs times the longest source, and stay within `max_join_tokens`, except that one
   job alone always may join. The rest joins after the next step.
@@ -394,8 +394,8 @@ class Scheduler(Generic[JobT]):
 
     def _holds_back(self, lane: _Lane[JobT]) -> bool:
         """Whether newcomers wait for more of them."""
-        crowded = self._queue.load.rows / CROWDED
-        usable = min(lane.budget, crowded if crowded > self._calm_rows else math.inf)
+        bound = self._bound
+        usable = min(lane.budget, bound) if bound > self._calm_rows else lane.budget
         if 2 * lane.used <= usable or lane.waited + 1 >= PATIENCE:
             return False
         first = self._queue.first(FEWEST_JOIN)

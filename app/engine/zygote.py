@@ -149,10 +149,15 @@ class Zygote:
         return True
 
 
-def _end(channel: Channel, process: BaseProcess, pid: int) -> None:
+def hang_up(channel: Channel, pid: int) -> None:
+    """Hang up on a process, which ends it; kill it where that does not."""
     if not channel.hang_up(STOP_SECONDS):  # it is there still: so the number is still its own
         os.kill(pid, signal.SIGKILL)
     channel.close()
+
+
+def _end(channel: Channel, process: BaseProcess, pid: int) -> None:
+    hang_up(channel, pid)
     process.join(STOP_SECONDS)
     with suppress(ValueError):  # nobody tells how it ended
         process.close()
