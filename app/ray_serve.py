@@ -15,6 +15,7 @@ import ray
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.config import BackpressureConfig, RequestRouterConfig
 from ray.serve.metrics import Gauge
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
@@ -51,6 +52,7 @@ class Replica:
             forks.begin()
         app = self.create(settings)
         app.add_middleware(Unnamed)
+        app.add_middleware(Departing)
         return app
 
     def create(self, settings: Settings) -> FastAPI:
@@ -110,6 +112,25 @@ class Unnamed:
             await send(message)
 
         await self.app(scope, receive, send_unnamed)
+
+
+class Departing:
+    """Has a caller leave in the one way that the application knows.
+
+    Ray cancels a request whose caller has left, and with it the call that would have told so: whichever comes first.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def receive_or_leave() -> Message:
+            try:
+                return await receive()
+            except RayError:  # or the proxy is gone, and its callers with it
+                return {"type": "http.disconnect"}
+
+        await self.app(scope, receive_or_leave, send)
 
 
 class Anywhere(FIFOMixin, RequestRouter):

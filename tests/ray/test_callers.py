@@ -48,8 +48,7 @@ def test_a_token_comes_before_the_next_step(held: Deployed) -> None:
         assert any(line.startswith(b"event: done") for line in answer)
 
 
-# In some of twenty tries Ray's proxy does not tell that the caller of a stream has left, and it is written to its end.
-@pytest.mark.parametrize("stream", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_caller_who_leaves_frees_its_rows_within_a_step(held: Deployed, stream: bool) -> None:
     before = left(held)
     with post(held, **LONG, stream=stream):

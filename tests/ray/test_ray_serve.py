@@ -1,16 +1,19 @@
 """What a replica is made of, in this process."""
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import pytest
 from fastapi import FastAPI
+from ray.exceptions import TaskCancelledError
+from starlette.types import Message, Receive, Scope, Send
 
 from app import ray_serve
 from app.api.service import Service
 from app.config import Settings
 from app.errors import CheckpointError, DrainingError
 from app.main import create_app
-from app.ray_serve import Replica
+from app.ray_serve import Departing, Replica
 from tests.fakes import FakeModel, fake_info
 
 
@@ -23,6 +26,16 @@ def replica_of(app: FastAPI) -> Replica:
     replica = Replica(Settings())
     replica.app = app
     return replica
+
+
+def test_a_caller_of_whom_ray_tells_no_more_has_left() -> None:
+    async def receive() -> Message:
+        raise TaskCancelledError
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        assert await receive() == {"type": "http.disconnect"}
+
+    asyncio.run(Departing(app)({}, receive, AsyncMock()))
 
 
 def test_a_replica_that_serves_is_well_until_it_has_not_been_ready_for_long(
