@@ -107,8 +107,10 @@ test-clients: $(TEST) $(HUBS) $(HF_JS) ## try the clients of Hugging Face, Pytho
 test-generated: $(SERVE) $(GENERATORS) ## check the OpenAPI document, generate clients in Python and TypeScript, and use them (wants Node.js)
 	$(PY) -m tests.generated $(GENERATED)
 
-test-ray: $(RAY) ## the service on Ray Serve, on a local cluster of two nodes
+test-ray: $(RAY) ## the service on Ray Serve, on a local cluster of two nodes; what proxies matter for, behind HAProxy too
 	$(PY) -m pytest tests/ray $(ARGS)
+	RAY_SERVE_ENABLE_HA_PROXY=1 RAY_SERVE_HAPROXY_RETRY_ON="conn-failure empty-response" \
+	  $(PY) -m pytest tests/ray/test_busy.py tests/ray/test_callers.py tests/ray/test_failures.py $(ARGS)
 
 test-monitoring: ## check and test the Prometheus configuration and its alerts (wants promtool; Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)" >&2; exit 1; }

@@ -7,6 +7,7 @@ here: its proxies accept connections and choose a replica, its controller starts
 import asyncio
 import gc
 import math
+import os
 import random
 import time
 from typing import Any
@@ -31,6 +32,7 @@ CHECK_SECONDS = 2.0  # between two of Ray's looks at a replica: so soon a dead o
 PATIENCE_SECONDS = 30.0  # with one that is not ready: what runs its model may be starting anew
 STOP_SECONDS = 5.0  # that an engine takes to stop, with nothing left to do
 RETRY_AFTER = 5  # seconds; where no replica could be asked
+HAPROXY = "RAY_SERVE_ENABLE_HA_PROXY"  # Ray's own variable, of all its processes: HAProxy instead of its own proxies
 
 
 class Replica:
@@ -169,9 +171,16 @@ def deployment(settings: Settings, replica: type[Replica] = Replica) -> serve.De
         ray_actor_options={"num_cpus": 1},
         max_ongoing_requests=settings.max_connections,
         max_queued_requests=settings.max_connections,
-        request_router_config=RequestRouterConfig(request_router_class=f"{__name__}.{Anywhere.__name__}"),
+        request_router_config=_router(),
         backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER),
         health_check_period_s=CHECK_SECONDS,
         graceful_shutdown_timeout_s=settings.drain_seconds + STOP_SECONDS,
         logging_config={"enable_access_log": False},  # the application logs every request
     )
+
+
+def _router() -> RequestRouterConfig:
+    """HAProxy chooses by itself, by the same measure; Ray takes no other router beside it."""
+    if os.environ.get(HAPROXY) == "1":
+        return RequestRouterConfig()
+    return RequestRouterConfig(request_router_class=f"{__name__}.{Anywhere.__name__}")

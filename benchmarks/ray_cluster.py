@@ -16,11 +16,18 @@ from ray.cluster_utils import Cluster
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
+from app.ray_serve import HAPROXY
 from benchmarks.systems import OFFLINE, descendants, free_port
 
 OURS = "app.ray_serve:app"
 APPLICATION, DEPLOYMENT = "default", "precis"
-REPLICA, PROXY, CONTROLLER = "ray::ServeReplica", "ray::ProxyActor", "ray::ServeController"
+REPLICA, CONTROLLER = "ray::ServeReplica", "ray::ServeController"
+PROXY_TITLES = ("ray::ProxyActor", "ray::HAProxyManager", "haproxy")
+# Settings of the cluster. A text may be summarized twice: HAProxy may send it again wherever no answer has begun.
+PROXIES: Mapping[str, Mapping[str, str]] = {
+    "Ray's proxy": {},
+    "HAProxy": {HAPROXY: "1", "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response"},
+}
 OBJECT_STORE = 80 * 2**20  # bytes; nothing of ours goes through it
 AGENTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 PATIENCE = 180.0
@@ -90,6 +97,10 @@ class RayCluster:
     def replicas(self, number: int | None = None) -> list[int]:
         """The processes of all replicas, or of those on one node."""
         return self.processes(REPLICA, number)
+
+    def proxies(self) -> list[int]:
+        """The processes that callers are connected to, and those that watch over them."""
+        return [pid for title in PROXY_TITLES for pid in self.processes(title)]
 
     def processes(self, title: str, number: int | None = None) -> list[int]:
         """Those of Ray's workers whose title begins so."""

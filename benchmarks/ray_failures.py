@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.asking import Asked, Clients
-from benchmarks.ray_cluster import RayCluster, config, ray_cluster
+from benchmarks.ray_cluster import PROXIES, RayCluster, config, ray_cluster
 from benchmarks.report import Results, say, table
 from benchmarks.systems import System
 from benchmarks.texts import mixed_texts
@@ -108,23 +108,24 @@ def scale(cluster: RayCluster, replicas: int, settings: dict[str, str]) -> Happe
 
 def measure(precision: str, clients: int, rounds: int, folder: Path) -> str:
     """Every event once a round."""
-    kept = Results(folder, "ray-failures", ("event",))
+    kept = Results(folder, "ray-failures", ("proxy", "event"))
     kept.forget(lambda _: True)
     system = System("precis", precision)
     bodies = [system.body(text, 1) for text in mixed_texts(TEXTS)]
     settings = {"PRECIS_PRECISION": precision, "PRECIS_MODEL_STORE": os.path.abspath(system.store)}
-    with ray_cluster([1, 1]) as cluster:
-        cluster.run(config(2, settings))
-        for number in range(rounds):
-            for event, happens in (
-                ("a replica is killed", kill_a_replica(cluster)),
-                ("a node is killed, and another one added", kill_a_node(cluster, 1, 1)),
-                ("one replica instead of two", scale(cluster, 1, settings)),
-                ("two replicas instead of one", scale(cluster, 2, settings)),
-            ):
-                course = under_load(cluster.url, bodies, clients, happens)
-                kept.add({"event": event, "round": number, **_facts(course)})
-                say(f"round {number}: {event}: {len(course.failed)} of {len(course.asked)} failed")
+    for proxy, chosen in PROXIES.items():
+        with ray_cluster([1, 1], chosen) as cluster:
+            cluster.run(config(2, settings))
+            for number in range(rounds):
+                for event, happens in (
+                    ("a replica is killed", kill_a_replica(cluster)),
+                    ("a node is killed, and another one added", kill_a_node(cluster, 1, 1)),
+                    ("one replica instead of two", scale(cluster, 1, settings)),
+                    ("two replicas instead of one", scale(cluster, 2, settings)),
+                ):
+                    course = under_load(cluster.url, bodies, clients, happens)
+                    kept.add({"proxy": proxy, "event": event, "round": number, **_facts(course)})
+                    say(f"round {number}: {proxy}, {event}: {len(course.failed)} of {len(course.asked)} failed")
     return kept.write(_report(kept, clients))
 
 
@@ -144,6 +145,7 @@ def _facts(course: Course) -> dict[str, object]:
 def _report(kept: Results, clients: int) -> list[str]:
     rows = [
         (
+            record["proxy"],
             record["event"],
             record["requests"],
             record["failed"],
@@ -159,5 +161,5 @@ def _report(kept: Results, clients: int) -> list[str]:
         "these; `pause`: the most seconds without a summary; `whole`: seconds from the event until there were as many "
         "replicas as wanted, and all of them served."
     )
-    names = ("event", "requests", "failed", "how", "sent later", "last", "pause", "whole")
+    names = ("proxy", "event", "requests", "failed", "how", "sent later", "last", "pause", "whole")
     return [how, table(names, rows)]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import load
-from benchmarks.ray_cluster import PROXY, RayCluster, config, ray_cluster
+from benchmarks.ray_cluster import PROXIES, RayCluster, config, ray_cluster
 from benchmarks.replicas import TEXTS, Plan, bind, family, measured
 from benchmarks.report import Results, say, table
 from benchmarks.systems import System, descendants, running
@@ -30,18 +30,19 @@ def measure(precision: str, plan: Plan, folder: Path) -> str:
         bind([server.pid])
         for number in range(plan.rounds):
             _load(kept, system, server.url, ALONE, number, plan, lambda: {"service": family([server.pid])})
-    with ray_cluster([2]) as cluster:
-        for number in range(plan.rounds):
-            for way, replicas in ((ONE, 1), (TWO, 2)):
-                cluster.run(config(replicas, settings))
-                bind(cluster.replicas())
-                _load(kept, system, cluster.url, way, number, plan, lambda: groups(cluster))
+    for proxy, chosen in PROXIES.items():
+        with ray_cluster([2], chosen) as cluster:
+            for number in range(plan.rounds):
+                for way, replicas in ((ONE, 1), (TWO, 2)):
+                    cluster.run(config(replicas, settings))
+                    bind(cluster.replicas())
+                    _load(kept, system, cluster.url, f"{way}, {proxy}", number, plan, lambda: groups(cluster))
     return kept.write(_report(kept, plan))
 
 
 def groups(cluster: RayCluster) -> dict[str, set[int]]:
     """Who takes processor time."""
-    service, proxy = family(cluster.replicas()), set(cluster.processes(PROXY))
+    service, proxy = family(cluster.replicas()), set(cluster.proxies())
     return {"service": service, "proxy": proxy, "ray": set(descendants(os.getpid())) - service - proxy}
 
 
@@ -81,9 +82,9 @@ def _report(kept: Results, plan: Plan) -> list[str]:
     rows = []
     for beams in plan.beams:
         for clients in plan.clients:
-            alone, one = medians[ALONE, clients, beams], medians[ONE, clients, beams]
-            for way in (ALONE, ONE, TWO):
-                record = medians[way, clients, beams]
+            alone = medians[ALONE, clients, beams]
+            for way in (ALONE, *(f"{count}, {proxy}" for proxy in PROXIES for count in (ONE, TWO))):
+                record, one = medians[way, clients, beams], medians[way.replace(TWO, ONE), clients, beams]
                 rows.append(
                     (
                         beams,

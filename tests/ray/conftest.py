@@ -15,6 +15,9 @@ from benchmarks.ray_cluster import RayCluster, config, ray_cluster
 from tests.ray.serving import HOLD, STEP
 from tests.test_server import PATIENT, Address
 
+# HAProxy, where the environment asks for it: a replica that is to go waits until HAProxy has taken it off its list.
+SOON = {"RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3"}
+
 
 class Deployed(Address):
     """One replica, on the fake model. Deployed already, it stays as it is."""
@@ -35,7 +38,7 @@ class Deployed(Address):
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RayCluster]:
-    with ray_cluster([1, 1], {"RAY_metrics_report_interval_ms": "1000"}) as cluster:
+    with ray_cluster([1, 1], {"RAY_metrics_report_interval_ms": "1000", **SOON}) as cluster:
         yield cluster
 
 

@@ -13,8 +13,10 @@ from app.api.service import Service
 from app.config import Settings
 from app.errors import CheckpointError, DrainingError
 from app.main import create_app
-from app.ray_serve import Departing, Replica
+from app.ray_serve import Anywhere, Departing, Replica
 from tests.fakes import FakeModel, fake_info
+
+ROUTER = f"{Anywhere.__module__}.{Anywhere.__name__}"
 
 
 @pytest.fixture
@@ -76,3 +78,10 @@ def test_a_replica_waits_while_its_model_is_loaded_and_tells_why_it_cannot_be(ap
             await checking
 
     asyncio.run(live())
+
+
+def test_ray_chooses_a_replica_as_we_say_but_where_haproxy_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ray_serve.HAPROXY, raising=False)
+    assert ray_serve.deployment(Settings())._deployment_config.request_router_config.request_router_class == ROUTER
+    monkeypatch.setenv(ray_serve.HAPROXY, "1")
+    assert ray_serve.deployment(Settings())._deployment_config.request_router_config.request_router_class != ROUTER
