@@ -1,6 +1,6 @@
 """A whole corpus by `precis corpus`: how fast, how full the engine, beside the offline limit; and killed half-way.
 
-The limit is measured before and after, on texts of the same corpus; the better one counts.
+In turns with the limit, on texts of the same corpus: a run is held against the mean of the limits before and after it.
 """
 
 import json
@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Plan:
     rows: int = 50_000
     beams: Sequence[int] = (4,)
     limit_texts: int = 4_000
+    rounds: int = 3
     store: str = "model_store"
     name: str = "news-en"
 
@@ -49,26 +51,38 @@ def measure(precision: str, plan: Plan, folder: Path) -> tuple[str, bool]:
         corpus = Path(place) / "corpus.jsonl"
         with corpus.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts))
-        for beams in plan.beams:
-            run = _Run(corpus, precision, plan, beams)
-            before = _limit(precision, plan, sample, beams)
-            record = run.whole()
-            limit = max(before, _limit(precision, plan, sample, beams))
-            record |= {"beams": beams, "limit": limit, "share": record["rate"] / limit, "same": run.killed_half_way()}
-            kept.add(record)
-            say(json.dumps(record))
-    return _report(kept), all(record["same"] for record in kept.read())
+        same = [_measure(kept, corpus, sample, beams, precision, plan) for beams in plan.beams]
+    return _report(kept), all(same)
 
 
-def _limit(precision: str, plan: Plan, texts: Sequence[str], beams: int) -> float:
-    """Summaries a second, of the best way with the best number of rows."""
-    rates = [
-        rate
-        for rows in offline.ROWS[False]
-        for rate in offline.measure(precision, texts, beams, rows, plan.store, plan.name).values()
-    ]
-    say(f"offline limit with {beams} beams: {max(rates):.0f}/s")
-    return max(rates)
+def _measure(kept: Results, corpus: Path, sample: Sequence[str], beams: int, precision: str, plan: Plan) -> bool:
+    """Whether all runs gave the same bytes, the one that was killed too."""
+    run, limit = _Run(corpus, precision, plan, beams), _Limit(precision, plan, sample, beams)
+    before = limit.again()
+    for number in range(plan.rounds):
+        record = run.whole()
+        after = limit.again()
+        record |= {"beams": beams, "round": number, "limit": (before + after) / 2}
+        kept.add({**record, "share": record["rate"] / record["limit"]})
+        say(f"round {number}: {record['rate']:.0f} of {record['limit']:.0f} summaries/s, {record['full']:.1%} full")
+        before = after
+    run.killed_half_way()
+    say("the same bytes" if run.same else "NOT the same bytes")
+    kept.add({"beams": beams, "same": run.same})
+    return run.same
+
+
+class _Limit:
+    """Summaries a second, in the way and with the rows that were the best at first."""
+
+    def __init__(self, precision: str, plan: Plan, texts: Sequence[str], beams: int) -> None:
+        self._measure = partial(offline.measure, precision, texts, beams, store=plan.store, name=plan.name)
+        rates = {(rows, way): rate for rows in offline.ROWS[False] for way, rate in self._measure(rows).items()}
+        self._rows, self._way = max(rates, key=rates.__getitem__)
+        say(f"offline limit: the best of {len(rates)} ways is {self._way} with {self._rows} rows")
+
+    def again(self) -> float:
+        return self._measure(self._rows)[self._way]
 
 
 class _Run:
@@ -76,13 +90,14 @@ class _Run:
 
     def __init__(self, corpus: Path, precision: str, plan: Plan, beams: int) -> None:
         self._output = corpus.with_name(f"{beams}.jsonl")
-        self._again = corpus.with_name(f"{beams}-again.jsonl")
+        self._first: bytes | None = None
+        self.same = True  # bytes, whenever it was run
         chosen = ["--num-beams", beams, "--model", plan.name, "--model-store", plan.store, "--precision", precision]
         self._command = [sys.executable, "-m", "app.cli", "corpus", *map(str, chosen), str(corpus)]
 
     def whole(self) -> Record:
         """Uninterrupted: summaries, rows a second, how full the engine was, and the most memory of all processes."""
-        process, started, most = self._start(self._output), time.monotonic(), 0.0
+        process, started, most = self._start(), time.monotonic(), 0.0
         while process.poll() is None:
             with suppress(OSError):  # it is over
                 most = max(most, resident_mib(process.pid))
@@ -90,6 +105,7 @@ class _Run:
                 process.wait(MEMORY_SECONDS)
         told = self._told(process)
         seconds = time.monotonic() - started
+        self._compare()
         return {
             "summaries": int(told[1].replace(",", "")),
             "rate": float(told[2]),
@@ -98,20 +114,29 @@ class _Run:
             "mib": most,
         }
 
-    def killed_half_way(self) -> bool:
-        """Whether a run that was killed then, and another one after it, give the same."""
-        process, partial = self._start(self._again), self._again.with_name(self._again.name + ".partial")
-        size = self._output.stat().st_size
-        while process.poll() is None and 2 * sum(each.stat().st_size for each in partial.glob("*.rows")) < size:
+    def killed_half_way(self) -> None:
+        """After a whole one, and then taken up again."""
+        process, work = self._start(), self._output.with_name(self._output.name + ".partial")
+        while process.poll() is None and 2 * sum(each.stat().st_size for each in work.glob("*.rows")) < self._size:
             time.sleep(LOOK_SECONDS)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        say(f"killed with {len(list(partial.glob('*.rows')))} shards finished")
-        self._told(self._start(self._again))
-        return self._output.read_bytes() == self._again.read_bytes()
+        say(f"killed with {len(list(work.glob('*.rows')))} shards finished")
+        self._told(self._start())
+        self._compare()
 
-    def _start(self, output: Path) -> "subprocess.Popen[str]":
-        return subprocess.Popen([*self._command, str(output)], stderr=subprocess.PIPE, text=True)
+    def _compare(self) -> None:
+        content = self._output.read_bytes()
+        self._output.unlink()
+        self._first = self._first or content
+        self.same = self.same and content == self._first
+
+    @property
+    def _size(self) -> int:
+        return len(self._first or b"")
+
+    def _start(self) -> "subprocess.Popen[str]":
+        return subprocess.Popen([*self._command, str(self._output)], stderr=subprocess.PIPE, text=True)
 
     def _told(self, process: "subprocess.Popen[str]") -> "re.Match[str]":
         _, errors = process.communicate()
@@ -122,6 +147,7 @@ class _Run:
 
 
 def _report(kept: Results) -> str:
+    same = {record["beams"]: record["same"] for record in kept.read() if "same" in record}
     rows = [
         (
             record["beams"],
@@ -132,9 +158,9 @@ def _report(kept: Results) -> str:
             f"{record['full']:.1%}",
             f"{record['seconds']:.0f}",
             f"{record['mib']:.0f}",
-            "yes" if record["same"] else "NO",
+            "yes" if same[record["beams"]] else "NO",
         )
-        for record in kept.read()
+        for record in kept.medians(record for record in kept.read() if "round" in record)
     ]
     names = (
         "beams",
@@ -145,6 +171,6 @@ def _report(kept: Results) -> str:
         "live rows / rows",
         "seconds in all",
         "most MiB",
-        "killed and taken up: the same bytes",
+        "the same bytes each time, killed and taken up too",
     )
     return kept.write([table(names, rows)])
