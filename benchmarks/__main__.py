@@ -13,6 +13,7 @@ import typer
 
 from benchmarks import (
     alone,
+    batches,
     capacity,
     company,
     comparison,
@@ -161,6 +162,17 @@ def scaling_command(
 ) -> None:
     """What doubling the source, the summary, beams or clients costs."""
     print(scaling.measure(precision, 1 if quick else rounds, 2.0 if quick else seconds, output))
+
+
+@app.command(name="batches")
+def batches_command(
+    precision: Precision = "auto", rounds: int = 3, output: Output = OUTPUT, quick: Quick = False
+) -> None:
+    """Texts a second in batch requests of several sizes, beside the offline limit."""
+    plan = batches.Plan(rounds=rounds)
+    if quick:
+        plan = batches.Plan(beams=(1,), rounds=1, seconds=2.0, texts=300)
+    print(batches.measure(precision, plan, output))
 
 
 @app.command(name="connections")

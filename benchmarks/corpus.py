@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -57,7 +56,8 @@ def measure(precision: str, plan: Plan, folder: Path) -> tuple[str, bool]:
 
 def _measure(kept: Results, corpus: Path, sample: Sequence[str], beams: int, precision: str, plan: Plan) -> bool:
     """Whether all runs gave the same bytes, the one that was killed too."""
-    run, limit = _Run(corpus, precision, plan, beams), _Limit(precision, plan, sample, beams)
+    run = _Run(corpus, precision, plan, beams)
+    limit = offline.Limit(precision, sample, beams, plan.store, plan.name)
     before = limit.again()
     for number in range(plan.rounds):
         record = run.whole()
@@ -70,19 +70,6 @@ def _measure(kept: Results, corpus: Path, sample: Sequence[str], beams: int, pre
     say("the same bytes" if run.same else "NOT the same bytes")
     kept.add({"beams": beams, "same": run.same})
     return run.same
-
-
-class _Limit:
-    """Summaries a second, in the way and with the rows that were the best at first."""
-
-    def __init__(self, precision: str, plan: Plan, texts: Sequence[str], beams: int) -> None:
-        self._measure = partial(offline.measure, precision, texts, beams, store=plan.store, name=plan.name)
-        rates = {(rows, way): rate for rows in offline.ROWS[False] for way, rate in self._measure(rows).items()}
-        self._rows, self._way = max(rates, key=rates.__getitem__)
-        say(f"offline limit: the best of {len(rates)} ways is {self._way} with {self._rows} rows")
-
-    def again(self) -> float:
-        return self._measure(self._rows)[self._way]
 
 
 class _Run:

@@ -44,14 +44,16 @@ class Measured:
     p99: float
 
 
-def closed_loop(url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int = 0) -> Measured:
+def closed_loop(
+    url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int = 0, route: str = ROUTE
+) -> Measured:
     """By wrk where it is installed; it goes on for longer where hardly anything was answered.
 
     each: answers that every client has to get on average; the time until the first of them is then not counted in the
     rate, so that slow servers, which take long to fill, are measured as fast ones are.
     """
     run = _wrk if shutil.which("wrk") else _closed_in_python
-    return run(url, bodies, clients, seconds, each)
+    return run(url, bodies, clients, seconds, each, route)
 
 
 def generator() -> str:
@@ -59,13 +61,13 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "raw sockets in Python"
 
 
-def _wrk(url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int) -> Measured:
+def _wrk(url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int, route: str) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         texts, output = Path(folder) / "bodies", Path(folder) / "output.json"
         texts.write_bytes(b"\n".join(bodies) + b"\n")
         longest = math.ceil(seconds) + EXTRA_SECONDS
         options = ["-t1", f"-c{clients}", f"-d{longest}s", f"--timeout={ANSWER_SECONDS}s"]
-        arguments = [str(texts), ROUTE, str(seconds), str(_fewest(clients, each)), str(output)]
+        arguments = [str(texts), route, str(seconds), str(_fewest(clients, each)), str(output)]
         command = ["wrk", *options, "-s", str(SCRIPT), url, "--", *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=longest + 60)
         result: dict[str, Any] = json.loads(output.read_text())
@@ -90,7 +92,9 @@ def _rate(answers: Sequence[float], skipped: int) -> float:
     return (len(answers) - skipped) / (answers[-1] - since)
 
 
-def _closed_in_python(url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int) -> Measured:
+def _closed_in_python(
+    url: str, bodies: Sequence[bytes], clients: int, seconds: float, each: int, route: str
+) -> Measured:
     async def load(sender: "_Sender") -> None:
         waiting = itertools.cycle(bodies)
 
@@ -108,7 +112,7 @@ def _closed_in_python(url: str, bodies: Sequence[bytes], clients: int, seconds: 
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    return _run(url, load, clients if each else 0)
+    return _run(url, load, clients if each else 0, route)
 
 
 def one_by_one(url: str, bodies: Sequence[bytes]) -> Measured:
@@ -150,9 +154,11 @@ def arrivals(rate: float, seconds: float, seed: int) -> Iterator[float]:
         moment += source.expovariate(rate)
 
 
-def _run(url: str, load: Callable[["_Sender"], Coroutine[Any, Any, None]], skipped: int = 0) -> Measured:
+def _run(
+    url: str, load: Callable[["_Sender"], Coroutine[Any, Any, None]], skipped: int = 0, route: str = ROUTE
+) -> Measured:
     async def main() -> Measured:
-        sender = _Sender(url)
+        sender = _Sender(url, route)
         started = time.perf_counter()
         try:
             await load(sender)
@@ -168,6 +174,7 @@ class _Sender:
     """Requests over kept connections, as many as are needed at once. An HTTP library costs several ms a request."""
 
     url: str
+    route: str = ROUTE
     latencies: list[float] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
     errors: int = 0
@@ -176,7 +183,7 @@ class _Sender:
     async def send(self, body: bytes, planned: float) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                status = await self._exchange(request(self.url, body))
+                status = await self._exchange(request(self.url, body, route=self.route))
         except (OSError, EOFError, TimeoutError, ValueError):
             status = 0
         if status != 200:
@@ -212,9 +219,9 @@ class _Sender:
         return await asyncio.open_connection(address.hostname, address.port)
 
 
-def request(url: str, body: bytes, *headers: str) -> bytes:
+def request(url: str, body: bytes, *headers: str, route: str = ROUTE) -> bytes:
     """As it goes over a socket; `headers` are more of them."""
-    lines = [f"POST {ROUTE} HTTP/1.1", f"Host: {urlsplit(url).netloc}", "Content-Type: application/json", *headers]
+    lines = [f"POST {route} HTTP/1.1", f"Host: {urlsplit(url).netloc}", "Content-Type: application/json", *headers]
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 

@@ -5,7 +5,7 @@ import itertools
 import shutil
 import statistics
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -18,8 +18,12 @@ REFUSED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 
 
 @contextmanager
-def answering(*answers: bytes, slow: int = 0, pause: float = 0.5) -> Iterator[tuple[str, list[bytes]]]:
+def answering(
+    *answers: bytes, slow: int = 0, pause: float = 0.5, route: str = load.ROUTE
+) -> Iterator[tuple[str, list[bytes]]]:
     """A server that gives these answers in turn, on every connection: its address, and the bodies that it was sent.
+
+    route: where else, it hangs up.
 
     slow: so many answers at the beginning take `pause` seconds.
     """
@@ -32,6 +36,8 @@ def answering(*answers: bytes, slow: int = 0, pause: float = 0.5) -> Iterator[tu
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if not head.startswith(f"POST {route} HTTP/1.1\r\n".encode()):
+                    raise ConnectionError("asked for something else")
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 bodies.append(await reader.readexactly(length))
                 answer = answers[(len(bodies) - 1) % len(answers)]
@@ -93,9 +99,20 @@ def test_an_open_loop_sends_as_many_texts_as_were_planned() -> None:
 
 def test_clients_in_python_wait_for_their_answers_and_stop_in_time() -> None:
     with answering(ANSWER) as (url, bodies):
-        measured = load._closed_in_python(url, [b"1", b"2"], clients=3, seconds=0.2, each=0)
+        measured = load._closed_in_python(url, [b"1", b"2"], clients=3, seconds=0.2, each=0, route=load.ROUTE)
     assert measured.errors == 0
     assert 0 <= len(bodies) - measured.answers <= 3
+
+
+WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+
+
+@pytest.mark.parametrize("run", [load._closed_in_python, pytest.param(load._wrk, marks=WRK)], ids=["python", "wrk"])
+def test_a_closed_loop_may_ask_another_route(run: Callable[..., load.Measured]) -> None:
+    with answering(ANSWER, route="/other") as (url, _):
+        measured = run(url, [b"1"], clients=2, seconds=0.2, each=0, route="/other")
+    assert measured.errors == 0
+    assert measured.answers > 0
 
 
 @pytest.mark.parametrize("clients", [1, 3])
@@ -121,10 +138,10 @@ def test_arrivals_are_those_of_a_poisson_process() -> None:
     assert statistics.stdev(gaps) == pytest.approx(1 / 50, rel=0.05)  # as large as the mean: exponential
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@WRK
 def test_wrk_sends_the_texts_in_turn_and_counts_what_is_not_200() -> None:
     with answering(ANSWER, REFUSED) as (url, bodies):
-        measured = load._wrk(url, [b'{"a": 1}', b'{"b": 2}'], clients=1, seconds=1, each=0)
+        measured = load._wrk(url, [b'{"a": 1}', b'{"b": 2}'], clients=1, seconds=1, each=0, route=load.ROUTE)
     assert {bodies[0], bodies[1]} == {b'{"a": 1}', b'{"b": 2}'}
     assert bodies[0] == bodies[2]
     assert measured.answers > 0
