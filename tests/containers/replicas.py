@@ -36,13 +36,13 @@ def main(url: str) -> None:
         until("two replicas work", lambda: len(working()) == 2)
         docker("start", replicas[0])
         until("the replica that was stopped works again", lambda: len(working()) == 3)
-    assert not failures, f"stopped and started: {Counter(failures)}"
+    assert not failures, f"stopped and started: {Counter(failures)}, {refused()}"
     with load(host) as failures:
         docker("kill", "--signal", "KILL", replicas[1])
         until("two replicas work", lambda: len(working()) == 2)
         docker("start", replicas[1])
         until("the replica that was killed works again", lambda: len(working()) == 3)
-    assert len(failures) <= CLIENTS, f"more than were in flight: {Counter(failures)}"
+    assert len(failures) <= CLIENTS, f"more than were in flight: {Counter(failures)}, {refused()}"
     print(f"a replica was killed: {len(failures)} of at most {CLIENTS} that were in flight failed")
     log = docker("logs", proxy())
     assert ARTICLE["text"].split(".")[0] not in log
@@ -111,6 +111,13 @@ def working() -> set[str]:
     """Replicas that answered 200 within the last two seconds."""
     lines = logged(docker("logs", "--since", "2s", proxy()))
     return {line["replicas"].split(", ")[-1] for line in lines if line["status"] == 200}
+
+
+def refused() -> str:
+    """Whom nginx asked in vain, how often, and when first and last."""
+    lines = [line for line in logged(docker("logs", proxy())) if line["status"] != 200]
+    asked = Counter(f"{line['replicas']} ({line['replica_statuses']})" for line in lines)
+    return f"{asked}, from {lines[0]['time']} to {lines[-1]['time']}" if lines else "nginx refused nothing"
 
 
 def until(what: str, happens: Callable[[], bool]) -> None:

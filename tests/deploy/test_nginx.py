@@ -188,6 +188,14 @@ def test_a_text_whose_replica_died_is_answered_although_the_list_changed_meanwhi
         assert post(nginx, x_first="yes").status_code == 204
 
 
+def test_a_name_server_that_knew_nobody_for_a_moment_costs_no_later_request(tmp_path: Path) -> None:
+    with looked_up(tmp_path, answering(200)) as (nginx, names, _):
+        known, names.addresses = names.addresses, []
+        until(lambda: post(nginx).status_code == 503)
+        names.addresses = known
+        assert [post(nginx).status_code for _ in range(8)] == [200] * 8
+
+
 # --- what it passes on ---
 
 
