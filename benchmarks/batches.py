@@ -13,7 +13,7 @@ from benchmarks.report import Results, say, table
 from benchmarks.systems import System, running
 from benchmarks.texts import mixed_texts
 
-ONE, BATCH = "/summarize", "/summarize/batch"
+BATCH = "/summarize/batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +34,14 @@ def measure(precision: str, plan: Plan, folder: Path) -> str:
     texts, system = mixed_texts(plan.texts), System("precis", precision)
     for beams in plan.beams:
         limit = offline.Limit(precision, texts, beams)
-        before = limit.again()
         for number in range(plan.rounds):
             with running(system) as server:
                 rates = [_served(system, server.url, texts, beams, *asked, plan.seconds) for asked in plan.asked]
-            after = limit.again()
+            mean = limit.around()
             for (size, clients), rate in zip(plan.asked, rates, strict=True):
                 known = {"beams": beams, "size": size, "clients": clients, "round": number}
-                mean = (before + after) / 2
                 kept.add({**known, "rate": rate, "limit": mean, "share": rate / mean})
                 say(f"round {number}, {beams} beams, {clients} clients, {size} texts: {rate:.0f} of {mean:.0f}/s")
-            before = after
     return kept.write([_report(kept)])
 
 
@@ -53,7 +50,7 @@ def _served(
 ) -> float:
     """Texts a second. Raises RuntimeError where any request failed."""
     bodies = [_body(system, texts[first : first + size], beams) for first in range(0, len(texts), size)]
-    route = ONE if size == 1 else BATCH
+    route = load.ROUTE if size == 1 else BATCH
     load.closed_loop(url, bodies, clients, 1.0, route=route)
     found = load.closed_loop(url, bodies, clients, seconds, route=route)
     if found.errors:

@@ -58,14 +58,11 @@ def _measure(kept: Results, corpus: Path, sample: Sequence[str], beams: int, pre
     """Whether all runs gave the same bytes, the one that was killed too."""
     run = _Run(corpus, precision, plan, beams)
     limit = offline.Limit(precision, sample, beams, plan.store, plan.name)
-    before = limit.again()
     for number in range(plan.rounds):
         record = run.whole()
-        after = limit.again()
-        record |= {"beams": beams, "round": number, "limit": (before + after) / 2}
+        record |= {"beams": beams, "round": number, "limit": limit.around()}
         kept.add({**record, "share": record["rate"] / record["limit"]})
         say(f"round {number}: {record['rate']:.0f} of {record['limit']:.0f} summaries/s, {record['full']:.1%} full")
-        before = after
     run.killed_half_way()
     say("the same bytes" if run.same else "NOT the same bytes")
     kept.add({"beams": beams, "same": run.same})

@@ -22,7 +22,7 @@ from benchmarks.systems import OFFLINE, descendants, free_port
 OURS = "app.ray_serve:app"
 APPLICATION, DEPLOYMENT = "default", "precis"
 REPLICA, CONTROLLER = "ray::ServeReplica", "ray::ServeController"
-PROXY_TITLES = ("ray::ProxyActor", "ray::HAProxyManager", "haproxy")
+PROXY_TITLES = ("ray::ProxyActor", "ray::HAProxyManager")
 # Settings of the cluster. A text may be summarized twice: HAProxy may send it again wherever no answer has begun.
 PROXIES: Mapping[str, Mapping[str, str]] = {
     "Ray's proxy": {},
@@ -99,8 +99,9 @@ class RayCluster:
         return self.processes(REPLICA, number)
 
     def proxies(self) -> list[int]:
-        """The processes that callers are connected to, and those that watch over them."""
-        return [pid for title in PROXY_TITLES for pid in self.processes(title)]
+        """The processes that callers are connected to, and those that own them: HAProxy is a child."""
+        owners = [pid for title in PROXY_TITLES for pid in self.processes(title)]
+        return [*owners, *(pid for owner in owners for pid in descendants(owner))]
 
     def processes(self, title: str, number: int | None = None) -> list[int]:
         """Those of Ray's workers whose title begins so."""
